@@ -1,0 +1,1 @@
+"""The ``uav-perception`` command: one file a subcommand, no logic here."""

@@ -1,0 +1,192 @@
+"""Frozen stage configurations: the only place with defaults.
+
+Each field carries its range, unit and meaning, so that one declaration serves YAML files, ROS parameters
+(descriptors with ranges) and the command line. The YAML layout is ROS 2's own parameter file: one key a node
+with ``ros__parameters`` under it, read by ``ros2 launch`` and by everything else here alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from .errors import ConfigError
+
+T = TypeVar("T")
+
+
+def param(default: Any, doc: str, *, lo: float | None = None, hi: float | None = None,
+          choices: tuple[Any, ...] | None = None) -> Any:
+    """Declare one parameter: default, meaning (with unit), inclusive range or allowed values."""
+    meta = {"doc": doc, "lo": lo, "hi": hi, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """Base: every value is checked for type and range when a config is made."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in fields(self):
+            object.__setattr__(self, f.name, _check(f"{section_name(type(self))}.{f.name}", getattr(self, f.name),
+                                                    hints[f.name], f.metadata))
+
+
+def _check(name: str, value: Any, kind: Any, meta: Mapping[str, Any]) -> Any:
+    remedy = f"set {name} in the parameter file ({meta.get('doc', '')})"
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)  # YAML writes 1 for 1.0; ROS would refuse it with an exception
+    origin = getattr(kind, "__origin__", None)
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise ConfigError(f"{name} = {value!r}", "a list", remedy)
+        item = kind.__args__[0]
+        return tuple(_check(name, v, item, meta) for v in value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{name} = {value!r}", f"a {kind.__name__}", remedy)
+    lo, hi, choices = meta.get("lo"), meta.get("hi"), meta.get("choices")
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{name} = {value!r}", f"one of {', '.join(map(str, choices))}", remedy)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low = lo is not None and not value >= lo
+        if low or (hi is not None and not value <= hi) or value != value:
+            raise ConfigError(f"{name} = {value}", f"a number from {lo} to {hi}", remedy)
+    return value
+
+
+@dataclass(frozen=True)
+class CameraConfig(_Checked):
+    source: str = param("demo", "demo, sim:SCENE, a video, an image folder, bag:PATH, v4l2:/dev/videoN, csi:N, rtsp://...")
+    calibration: str = param("", "camera_info_manager YAML; empty = the source's own intrinsics or none")
+    frame_id: str = param("camera_optical", "frame of images, boxes and depth")
+    fps: float = param(30.0, "rate of sources that have no clock of their own (folders), Hz", lo=0.1, hi=1000.0)
+    width_px: int = param(0, "asked of a device; 0 = its default", lo=0, hi=16384)
+    height_px: int = param(0, "asked of a device; 0 = its default", lo=0, hi=16384)
+    undistort: bool = param(False, "remap images to an ideal pinhole with the same K")
+    realtime: bool = param(True, "pace finite sources by their stamps")
+    loop: bool = param(False, "start a finite source again at its end")
+    reconnect_max_s: float = param(5.0, "longest wait between attempts to reopen a vanished device, s", lo=0.1, hi=60.0)
+
+
+@dataclass(frozen=True)
+class DetectorConfig(_Checked):
+    model: str = param("", "engine, manifest folder or ONNX; empty = the package's own aerial detector")
+    family: str = param("auto", "output layout of the model",
+                        choices=("auto", "uavdet", "yolox", "nanodet", "yolov5", "yolov8", "ssd", "end2end"))
+    classes: tuple[str, ...] = param([], "class names in the model's order; empty = from its metadata or COCO")
+    keep: tuple[str, ...] = param([], "class names to report; empty = all")
+    score_min: float = param(0.25, "detections below are not reported", lo=0.0, hi=1.0)
+    nms_iou: float = param(0.6, "boxes of a class overlapping more are one object", lo=0.0, hi=1.0)
+    max_detections: int = param(300, "at most this many a frame", lo=1, hi=10000)
+    tile_px: int = param(0, "side of square tiles in source pixels for tiny objects; 0 = whole frame", lo=0, hi=8192)
+    tile_overlap: float = param(0.2, "share of a tile shared with its neighbour", lo=0.0, hi=0.9)
+    backend: str = param("auto", "engine to use", choices=("auto", "onnxruntime", "tensorrt"))
+    threads: int = param(0, "CPU inference threads; 0 = chosen from the machine", lo=0, hi=256)
+
+
+@dataclass(frozen=True)
+class TrackerConfig(_Checked):
+    """Many targets and the operator's lock."""
+
+    high_score: float = param(0.4, "detections above start and continue tracks (first association)", lo=0.0, hi=1.0)
+    low_score: float = param(0.1, "detections above continue tracks (second association)", lo=0.0, hi=1.0)
+    confirm_hits: int = param(2, "detections in a row until a track is confirmed", lo=1, hi=100)
+    coast_s: float = param(1.0, "a track unseen for longer is removed, s", lo=0.0, hi=60.0)
+    target_tracker: str = param("lsart", "tracker of the locked target", choices=("lsart", "kcf", "csrt", "nano"))
+    auto_lock: bool = param(False, "lock the best track when nothing is locked")
+
+
+@dataclass(frozen=True)
+class LsartConfig(_Checked):
+    """The CNN + KRR target tracker; every part can be switched off to measure its worth."""
+
+
+@dataclass(frozen=True)
+class DepthPoseConfig(_Checked):
+    depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
+    pose_model: str = param("", "pose engine or ONNX; empty = the package's own, none = geometry alone")
+
+
+@dataclass(frozen=True)
+class FlightLinkConfig(_Checked):
+    url: str = param("", "autopilot: udpout:host:port, udpin:host:port, serial device[:baud]; empty = no link")
+    system_id: int = param(1, "MAVLink system id (the vehicle's)", lo=1, hi=255)
+    component_id: int = param(191, "MAVLink component id (191 = onboard computer)", lo=1, hi=255)
+    max_age_ms: float = param(200.0, "nothing older leaves for the autopilot, ms", lo=1.0, hi=5000.0)
+
+
+SECTIONS: dict[str, type[_Checked]] = {
+    "camera": CameraConfig,
+    "detector": DetectorConfig,
+    "tracker": TrackerConfig,
+    "lsart": LsartConfig,
+    "depth_pose": DepthPoseConfig,
+    "flight_link": FlightLinkConfig,
+}
+
+
+@dataclass(frozen=True)
+class FlightConfig:
+    """All stages of one flight."""
+
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    lsart: LsartConfig = field(default_factory=LsartConfig)
+    depth_pose: DepthPoseConfig = field(default_factory=DepthPoseConfig)
+    flight_link: FlightLinkConfig = field(default_factory=FlightLinkConfig)
+
+    def with_values(self, section: str, **values: Any) -> FlightConfig:
+        """A copy with some values of one section changed (None = leave as it is)."""
+        given = {k: v for k, v in values.items() if v is not None}
+        current = dataclasses.asdict(getattr(self, section))
+        return dataclasses.replace(self, **{section: make(SECTIONS[section], {**current, **given})})
+
+
+def section_name(cls: type) -> str:
+    return next((n for n, c in SECTIONS.items() if c is cls), cls.__name__) if "SECTIONS" in globals() else cls.__name__
+
+
+def make(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build a config from plain values; unknown names and wrong values raise ConfigError."""
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown parameter {section_name(cls)}.{name}", f"one of {', '.join(sorted(known))}",
+                              "correct the name in the parameter file")
+    return cls(**values)
+
+
+def load_flight_config(path: str | Path) -> FlightConfig:
+    """Read a ROS 2 parameter file. Keys of nodes this package does not know are refused.
+
+    Raises:
+        ConfigError: file missing, not YAML, unknown node or parameter, value out of range.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise ConfigError(f"parameter file {path}: {str(e).splitlines()[0]}", "a readable YAML file",
+                          "see launch/params/flight.yaml") from e
+    if not isinstance(tree, dict):
+        raise ConfigError(f"parameter file {path} holding a {type(tree).__name__}", "a mapping of node names",
+                          "see launch/params/flight.yaml")
+    sections: dict[str, Any] = {}
+    for node, body in tree.items():
+        name = str(node).rsplit("/", 1)[-1]
+        if name == "**":
+            continue
+        if name not in SECTIONS:
+            raise ConfigError(f"node {node!r} in {path}", f"one of {', '.join(SECTIONS)}", "correct the node name")
+        values = dict((body or {}).get("ros__parameters") or {})
+        values.pop("use_sim_time", None)
+        sections[name] = make(SECTIONS[name], values)
+    return FlightConfig(**sections)

@@ -1,0 +1,19 @@
+"""Detectors: a frame in, boxes in source pixels out."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from ..engine import EngineInfo
+from ..records import Detections, Frame
+
+
+@runtime_checkable
+class Detector(Protocol):
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def engine_info(self) -> EngineInfo: ...
+
+    def detect(self, frame: Frame) -> Detections: ...

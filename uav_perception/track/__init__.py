@@ -1,0 +1,44 @@
+"""Trackers: one target (the operator's lock) and many (identities)."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from numpy.typing import ArrayLike
+
+from ..records import Detections, Frame, TargetStatus, Track
+
+
+@runtime_checkable
+class TargetTracker(Protocol):
+    """One target, one-pass. ``start`` may be called again to begin anew.
+
+    ``update`` never raises on bad frames: it says OCCLUDED or LOST. The returned track's ``score`` is its quality
+    0..1 and ``last_seen_ns`` the last frame whose image supported the box. ``detections`` help to find a lost target.
+    """
+
+    def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track: ...
+
+    def update(self, frame: Frame, detections: Detections | None = None) -> Track: ...
+
+
+@runtime_checkable
+class TrackerStage(Protocol):
+    """Many targets with identities, and at most one locked target.
+
+    ``update`` is called for every camera frame; ``detections`` is None where the detector skipped the frame (and an
+    empty record where it looked and saw nothing). ``lock_*`` raise InputError when nothing is there to lock.
+    """
+
+    def update(self, frame: Frame, detections: Detections | None) -> tuple[Track, ...]: ...
+
+    @property
+    def target(self) -> TargetStatus: ...
+
+    def lock_id(self, track_id: int) -> None: ...
+
+    def lock_box(self, box_xyxy_px: ArrayLike) -> None: ...
+
+    def lock_point(self, x_px: float, y_px: float) -> None: ...
+
+    def release(self) -> None: ...
