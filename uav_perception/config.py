@@ -94,14 +94,32 @@ class DetectorConfig(_Checked):
 
 @dataclass(frozen=True)
 class TrackerConfig(_Checked):
-    """Many targets and the operator's lock."""
+    """Many targets and the operator's lock. Noises are shares of a target's size sqrt(w h)."""
 
     high_score: float = param(0.4, "detections above start and continue tracks (first association)", lo=0.0, hi=1.0)
     low_score: float = param(0.1, "detections above continue tracks (second association)", lo=0.0, hi=1.0)
     confirm_hits: int = param(2, "detections in a row until a track is confirmed", lo=1, hi=100)
-    coast_s: float = param(1.0, "a track unseen for longer is removed, s", lo=0.0, hi=60.0)
+    coast_s: float = param(2.0, "a track unseen for longer is removed, s", lo=0.0, hi=60.0)
     target_tracker: str = param("lsart", "tracker of the locked target", choices=("lsart", "kcf", "csrt", "nano"))
     auto_lock: bool = param(False, "lock the best track when nothing is locked")
+    centre_noise: float = param(0.07, "spread of a detection's centre, sizes", lo=1e-3, hi=1.0)
+    size_noise: float = param(0.12, "spread of a detection's width and height, sizes", lo=1e-3, hi=1.0)
+    velocity_prior_s: float = param(1.5, "spread of a new target's velocity, sizes/s", lo=0.0, hi=100.0)
+    acceleration_noise: float = param(1.0, "how fast velocity may wander, sizes/s^1.5", lo=0.0, hi=100.0)
+    growth_noise: float = param(0.1, "how fast width and height may wander, sizes/s^0.5", lo=0.0, hi=10.0)
+    blind_noise: float = param(1.0, "room for a centre when camera motion is unknown, sizes", lo=0.0, hi=100.0)
+    gate: float = param(18.5, "largest squared Mahalanobis distance of a match (18.5 = 99.9 %)", lo=1.0, hi=1000.0)
+    cost_limit: float = param(10.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
+    appearance_weight: float = param(8.0, "cost of a wholly different look; 0 = no appearance cue", lo=0.0, hi=100.0)
+    class_cost: float = param(1.0, "cost of another class", lo=0.0, hi=100.0)
+    camera_motion: bool = param(True, "take camera motion out by sparse flow")
+    camera_motion_width_px: int = param(400, "width of the picture camera motion is measured on", lo=64, hi=4096)
+    camera_motion_corners: int = param(150, "corners followed for camera motion", lo=16, hi=2000)
+    history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)
+    backwards_s: float = param(1.0, "frames older than the newest by less are ignored; by more, time restarts, s",
+                               lo=0.0, hi=60.0)
+    budget_ms: float = param(0.0, "time a frame may take before work is shed (appearance first); 0 = no limit, "
+                             "deterministic", lo=0.0, hi=1000.0)
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,32 @@ class FlightLinkConfig(_Checked):
     max_age_ms: float = param(200.0, "nothing older leaves for the autopilot, ms", lo=1.0, hi=5000.0)
 
 
+@dataclass(frozen=True)
+class OverlayConfig(_Checked):
+    """What a person looks at: drawn frames as a topic (on demand) and as a film."""
+
+    video: str = param("", "MP4 file to write; empty = none")
+    fps: float = param(15.0, "drawn frames a second at most, Hz", lo=0.1, hi=120.0)
+    width_px: int = param(960, "wider frames are scaled down to this for drawing", lo=160, hi=7680)
+    jpeg_quality: int = param(80, "of overlay/compressed", lo=1, hi=100)
+
+
+@dataclass(frozen=True)
+class RecorderConfig(_Checked):
+    bag: str = param("", "rosbag2 folder (MCAP) to write; empty = no recording")
+    images: str = param("jpeg", "how camera frames are recorded", choices=("jpeg", "raw", "none"))
+    queue: int = param(200, "messages kept while the disk stalls", lo=1, hi=100000)
+
+
+@dataclass(frozen=True)
+class NodeConfig(_Checked):
+    """Of every node: key ``/**`` in the parameter file, or beside the node's own values."""
+
+    autostart: bool = param(True, "configure and activate at start; false = a lifecycle manager does it")
+    diagnostics_hz: float = param(2.0, "rate of /diagnostics, Hz", lo=0.1, hi=50.0)
+    deadline_ms: float = param(200.0, "results older than this when published are deadline misses, ms", lo=1.0, hi=1e5)
+
+
 SECTIONS: dict[str, type[_Checked]] = {
     "camera": CameraConfig,
     "detector": DetectorConfig,
@@ -130,6 +174,9 @@ SECTIONS: dict[str, type[_Checked]] = {
     "lsart": LsartConfig,
     "depth_pose": DepthPoseConfig,
     "flight_link": FlightLinkConfig,
+    "overlay": OverlayConfig,
+    "recorder": RecorderConfig,
+    "node": NodeConfig,
 }
 
 
@@ -143,12 +190,19 @@ class FlightConfig:
     lsart: LsartConfig = field(default_factory=LsartConfig)
     depth_pose: DepthPoseConfig = field(default_factory=DepthPoseConfig)
     flight_link: FlightLinkConfig = field(default_factory=FlightLinkConfig)
+    overlay: OverlayConfig = field(default_factory=OverlayConfig)
+    recorder: RecorderConfig = field(default_factory=RecorderConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
 
     def with_values(self, section: str, **values: Any) -> FlightConfig:
         """A copy with some values of one section changed (None = leave as it is)."""
         given = {k: v for k, v in values.items() if v is not None}
         current = dataclasses.asdict(getattr(self, section))
         return dataclasses.replace(self, **{section: make(SECTIONS[section], {**current, **given})})
+
+
+NODE_PARAMETERS = {f.name for f in fields(NodeConfig)}  # a node may have its own value of these
+ROS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_service")  # of every ROS 2 node
 
 
 def section_name(cls: type) -> str:
@@ -182,11 +236,14 @@ def load_flight_config(path: str | Path) -> FlightConfig:
     sections: dict[str, Any] = {}
     for node, body in tree.items():
         name = str(node).rsplit("/", 1)[-1]
+        if name not in (*SECTIONS, "**") or name == "node":
+            raise ConfigError(f"node {node!r} in {path}", f"one of /**, {', '.join(n for n in SECTIONS if n != 'node')}",
+                              "correct the node name")
+        values = {k: v for k, v in ((body or {}).get("ros__parameters") or {}).items() if k not in ROS_PARAMETERS}
+        common = make(NodeConfig, {k: values.pop(k) for k in NODE_PARAMETERS & values.keys()})
         if name == "**":
-            continue
-        if name not in SECTIONS:
-            raise ConfigError(f"node {node!r} in {path}", f"one of {', '.join(SECTIONS)}", "correct the node name")
-        values = dict((body or {}).get("ros__parameters") or {})
-        values.pop("use_sim_time", None)
-        sections[name] = make(SECTIONS[name], values)
+            sections["node"] = common
+            make(NodeConfig, values)  # anything left is unknown
+        else:
+            sections[name] = make(SECTIONS[name], values)
     return FlightConfig(**sections)
