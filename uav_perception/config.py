@@ -67,6 +67,7 @@ class CameraConfig(_Checked):
     source: str = param("demo", "demo, sim:SCENE, a video, an image folder, bag:PATH, v4l2:/dev/videoN, csi:N, rtsp://...")
     calibration: str = param("", "camera_info_manager YAML; empty = the source's own intrinsics or none")
     frame_id: str = param("camera_optical", "frame of images, boxes and depth")
+    image_topic: str = param("", "image topic of a bag; empty = its only camera")
     fps: float = param(30.0, "rate of sources that have no clock of their own (folders), Hz", lo=0.1, hi=1000.0)
     width_px: int = param(0, "asked of a device; 0 = its default", lo=0, hi=16384)
     height_px: int = param(0, "asked of a device; 0 = its default", lo=0, hi=16384)
@@ -198,7 +199,8 @@ class FlightConfig:
         """A copy with some values of one section changed (None = leave as it is)."""
         given = {k: v for k, v in values.items() if v is not None}
         current = dataclasses.asdict(getattr(self, section))
-        return dataclasses.replace(self, **{section: make(SECTIONS[section], {**current, **given})})
+        changed: dict[str, Any] = {section: make(SECTIONS[section], {**current, **given})}
+        return dataclasses.replace(self, **changed)
 
 
 NODE_PARAMETERS = {f.name for f in fields(NodeConfig)}  # a node may have its own value of these
@@ -236,14 +238,16 @@ def load_flight_config(path: str | Path) -> FlightConfig:
     sections: dict[str, Any] = {}
     for node, body in tree.items():
         name = str(node).rsplit("/", 1)[-1]
-        if name not in (*SECTIONS, "**") or name == "node":
-            raise ConfigError(f"node {node!r} in {path}", f"one of /**, {', '.join(n for n in SECTIONS if n != 'node')}",
-                              "correct the node name")
+        nodes = ("**", *(n for n in SECTIONS if n not in ("node", "lsart")))
+        if name not in nodes:
+            raise ConfigError(f"node {node!r} in {path}", f"one of {', '.join(nodes)}", "correct the node name")
         values = {k: v for k, v in ((body or {}).get("ros__parameters") or {}).items() if k not in ROS_PARAMETERS}
         common = make(NodeConfig, {k: values.pop(k) for k in NODE_PARAMETERS & values.keys()})
         if name == "**":
             sections["node"] = common
             make(NodeConfig, values)  # anything left is unknown
         else:
+            if name == "tracker":  # its parameters `lsart.*`
+                sections["lsart"] = make(LsartConfig, values.pop("lsart", None) or {})
             sections[name] = make(SECTIONS[name], values)
     return FlightConfig(**sections)
