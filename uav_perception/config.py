@@ -116,6 +116,7 @@ class TrackerConfig(_Checked):
     camera_motion: bool = param(True, "take camera motion out by sparse flow")
     camera_motion_width_px: int = param(400, "width of the picture camera motion is measured on", lo=64, hi=4096)
     camera_motion_corners: int = param(150, "corners followed for camera motion", lo=16, hi=2000)
+    lock_iou: float = param(0.3, "a drawn box overlapping a track by more takes its identity", lo=0.0, hi=1.0)
     history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)
     backwards_s: float = param(1.0, "frames older than the newest by less are ignored; by more, time restarts, s",
                                lo=0.0, hi=60.0)
@@ -132,6 +133,13 @@ class LsartConfig(_Checked):
 class DepthPoseConfig(_Checked):
     depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
     pose_model: str = param("", "pose engine or ONNX; empty = the package's own, none = geometry alone")
+    camera_pitch_deg: float = param(0.0, "camera below the body's forward axis, degrees (90 = straight down)", lo=-90.0, hi=90.0)
+    camera_position_m: tuple[float, ...] = param([0.0, 0.0, 0.0], "camera in base_link (forward, left, up), m")
+    features: int = param(400, "corners followed", lo=50, hi=5000)
+    window: int = param(6, "keyframes adjusted together with the newest frame", lo=2, hi=20)
+    keyframe_px: float = param(12.0, "parallax to the last keyframe at which the next is taken, px", lo=1.0, hi=200.0)
+    blank_std: float = param(3.0, "an image with less spread is blank, grey levels", lo=0.0, hi=100.0)
+    gap_max_s: float = param(1.0, "after a longer gap between usable frames the run starts anew, s", lo=0.01, hi=60.0)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""What the camera did between frames, seen by sparse flow over the background: one homography a frame."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..records import F64, U8
+
+
+@dataclass(frozen=True)
+class CameraStep:
+    """``cur_from_prev`` maps source pixels of the previous frame to this one; identity when not ``reliable``."""
+
+    cur_from_prev: F64
+    reliable: bool
+    inliers: int
+
+
+UNKNOWN_STEP = CameraStep(np.eye(3), False, 0)
+
+
+class CameraMotion:
+    """Corners on a small grey picture, pyramidal Lucas-Kanade, robust homography. A few milliseconds a frame."""
+
+    def __init__(self, width_px: int, corners: int) -> None:
+        self._width_px, self._corners = width_px, corners
+        self._grey: U8 | None = None
+
+    def reset(self) -> None:
+        """Forget the previous frame: the next step is unknown."""
+        self._grey = None
+
+    def step(self, image: U8, moving_xyxy_px: ArrayLike, width_px: int | None = None) -> CameraStep:
+        """Motion from the previous image to this one (of equal size).
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            moving_xyxy_px: (N, 4) boxes in the *previous* image that are no background.
+            width_px: width of the small picture; None = the configured one.
+        """
+        scale = min(1.0, (width_px or self._width_px) / image.shape[1])
+        small = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        previous, self._grey = self._grey, grey
+        if previous is None or previous.shape != grey.shape:
+            return UNKNOWN_STEP
+        points = self._background_corners(previous, np.asarray(moving_xyxy_px, dtype=np.float64) * scale)
+        if len(points) < 8:
+            return UNKNOWN_STEP
+        step = _fit(*_follow(previous, grey, points, points))
+        if step is None or step[1] < 0.4 * len(points):  # larger than flow can follow: find the shift first
+            shifted = _fit(*_follow(previous, grey, points, points + _shift(previous, grey)))
+            if shifted is not None and (step is None or shifted[1] > step[1]):
+                step = shifted
+        if step is None:
+            return UNKNOWN_STEP
+        # pixel centres: u_small + 0.5 = scale (u + 0.5)
+        sx, sy = grey.shape[1] / image.shape[1], grey.shape[0] / image.shape[0]
+        small_from_source = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+        H = np.linalg.inv(small_from_source) @ step[0] @ small_from_source
+        return CameraStep(H / H[2, 2], True, step[1])
+
+    def _background_corners(self, grey: U8, moving: F64) -> NDArray[np.float32]:
+        spacing = max(4.0, 0.6 * np.sqrt(grey.size / self._corners))
+        found = cv2.goodFeaturesToTrack(grey, self._corners, 0.01, spacing, blockSize=5)
+        if found is None:
+            return np.zeros((0, 2), np.float32)
+        p = np.asarray(found, dtype=np.float32).reshape(-1, 2)
+        within = (p[:, None] >= moving[None, :, :2]) & (p[:, None] <= moving[None, :, 2:])
+        inside = np.any(np.all(within, axis=2), axis=1)
+        return p if inside.sum() > 0.7 * len(p) else p[~inside]  # boxes everywhere: robust fitting must do
+
+
+def _follow(previous: U8, grey: U8, points: NDArray[np.float32], guess: NDArray[np.float32]
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Pairs of points that flow could follow."""
+    moved, ok, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, guess.astype(np.float32), winSize=(15, 15),
+                                            maxLevel=3, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+                                            criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.03))
+    good = ok.ravel() == 1
+    return points[good], np.asarray(moved, dtype=np.float32)[good]
+
+
+def _fit(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[F64, int] | None:
+    """Homography where many points agree, else a similarity; None when neither is believable."""
+    if len(before) >= 30:
+        H, mask = cv2.findHomography(before, after, cv2.RANSAC, 1.0, maxIters=300)
+        if H is not None and mask.sum() >= 20 and _believable(np.asarray(H, dtype=np.float64), before):
+            return np.asarray(H, dtype=np.float64), int(mask.sum())
+    if len(before) >= 6:
+        A, mask = cv2.estimateAffinePartial2D(before, after, method=cv2.RANSAC, ransacReprojThreshold=1.0)
+        if A is not None and mask.sum() >= 6:
+            similarity = np.vstack([np.asarray(A, dtype=np.float64), [0.0, 0.0, 1.0]])
+            if _believable(similarity, before):
+                return similarity, int(mask.sum())
+    return None
+
+
+def _believable(H: F64, points: NDArray[np.float32]) -> bool:
+    """No mirror, no collapse: area over the points' extent changes by less than a factor 4."""
+    lo, hi = points.min(axis=0), points.max(axis=0)
+    corners = np.array([[lo[0], lo[1], 1], [hi[0], lo[1], 1], [hi[0], hi[1], 1], [lo[0], hi[1], 1]], dtype=np.float64)
+    mapped = corners @ H.T
+    if (mapped[:, 2] <= 0).any():
+        return False
+    x, y = (mapped[:, :2] / mapped[:, 2:]).T
+    area = 0.5 * float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))
+    before = float(np.prod(hi - lo))
+    return before > 0 and 0.25 < area / before < 4.0
+
+
+def _shift(previous: U8, grey: U8) -> NDArray[np.float32]:
+    """Whole-picture translation by phase correlation (Kuglin and Hines 1975)."""
+    window = cv2.createHanningWindow((grey.shape[1], grey.shape[0]), cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(previous.astype(np.float32), grey.astype(np.float32), window)
+    return np.array([dx, dy], dtype=np.float32)
+
+
+class MotionHistory:
+    """Camera steps of the recent past, so that a late detection can be carried to now."""
+
+    def __init__(self) -> None:
+        self._stamps_ns: list[int] = []
+        self._steps: list[CameraStep] = []
+
+    def append(self, stamp_ns: int, step: CameraStep) -> None:
+        """Add the step that ended at ``stamp_ns`` (later than all before)."""
+        self._stamps_ns.append(stamp_ns)
+        self._steps.append(step)
+
+    def forget_before(self, stamp_ns: int) -> None:
+        """Drop steps that ended at or before ``stamp_ns``, but keep one stamp to measure from."""
+        keep = max(0, bisect_right(self._stamps_ns, stamp_ns) - 1)
+        del self._stamps_ns[:keep], self._steps[:keep]
+
+    def between(self, from_ns: int, to_ns: int) -> tuple[F64, bool]:
+        """Homography from pixels at ``from_ns`` to pixels at ``to_ns`` >= from_ns, and whether all of it is reliable.
+
+        Between frames the motion is interpolated linearly; outside the history nothing is known (identity, False).
+        """
+        total, reliable = np.eye(3), True
+        stamps = self._stamps_ns
+        if from_ns == to_ns:
+            return total, True
+        if not stamps or from_ns < stamps[0] or to_ns > stamps[-1]:
+            reliable = False
+        for i in range(max(1, bisect_right(stamps, from_ns)), len(stamps)):
+            start, end, step = stamps[i - 1], stamps[i], self._steps[i]
+            if start >= to_ns:
+                break
+            share = (min(end, to_ns) - max(start, from_ns)) / (end - start)
+            total = (np.eye(3) + share * (step.cur_from_prev - np.eye(3))) @ total
+            reliable = reliable and step.reliable
+        return total / total[2, 2], reliable

@@ -1,0 +1,105 @@
+"""Constant-velocity Kalman filters of many boxes at once, in source pixels and seconds.
+
+State of one box: ``cx, cy, w, h, vx, vy`` (px, px/s; velocity relative to the background, because camera motion is
+taken out by ``warp``). Every noise is a share of the box's size, so that one set of numbers serves a car of 20 px at
+10 Hz and a car of 200 px at 30 Hz. Arrays are (N, 6) means and (N, 6, 6) covariances; nothing is changed in place.
+Equations: Bar-Shalom, Li, Kirubarajan, Estimation with Applications to Tracking, ch. 5 and 6.2 (white acceleration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..records import F64
+
+MEASURED = 4  # the first four components are what a detector measures
+
+
+@dataclass(frozen=True)
+class BoxNoise:
+    """Standard deviations as shares of the box's size sqrt(w h)."""
+
+    centre: float  # of a detection's centre
+    size: float  # of a detection's width and height
+    velocity_s: float  # prior of an unseen target's speed, sizes per second
+    acceleration: float  # sizes / s^1.5: how fast velocity may wander
+    growth: float  # sizes / s^0.5: how fast width and height may wander
+
+
+def box_to_centre(xyxy_px: ArrayLike) -> F64:
+    """(N, 4) corners to (N, 4) ``cx, cy, w, h``; sides are kept at 1e-3 px or more."""
+    b = np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4)
+    sides = np.maximum(b[:, 2:] - b[:, :2], 1e-3)
+    return np.concatenate([(b[:, :2] + b[:, 2:]) / 2, sides], axis=1)
+
+
+def centre_to_box(centre: ArrayLike) -> F64:
+    """(N, >=4) ``cx, cy, w, h, ...`` to (N, 4) corners."""
+    c = np.asarray(centre, dtype=np.float64)
+    half = np.maximum(c[:, 2:4], 1e-3) / 2
+    return np.concatenate([c[:, :2] - half, c[:, :2] + half], axis=1)
+
+
+def sizes(mean: F64) -> F64:
+    """(N,) sqrt(w h) in px."""
+    return np.asarray(np.sqrt(np.maximum(mean[:, 2], 1e-3) * np.maximum(mean[:, 3], 1e-3)))
+
+
+def initiate(xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
+    """States of boxes seen for the first time: velocity zero with the prior's spread."""
+    measured = box_to_centre(xyxy_px)
+    mean = np.concatenate([measured, np.zeros((len(measured), 2))], axis=1)
+    share = np.array([noise.centre, noise.centre, noise.size, noise.size, noise.velocity_s, noise.velocity_s])
+    return mean, np.einsum("ni,ij->nij", (sizes(mean)[:, None] * share) ** 2, np.eye(6))
+
+
+def predict(mean: F64, cov: F64, dt_s: float, noise: BoxNoise) -> tuple[F64, F64]:
+    """Move the states ``dt_s >= 0`` seconds on."""
+    F = np.eye(6)
+    F[0, 4] = F[1, 5] = dt_s
+    unit = np.zeros((6, 6))
+    a, g = noise.acceleration**2, noise.growth**2
+    unit[[0, 1], [0, 1]] = a * dt_s**3 / 3
+    unit[[4, 5], [4, 5]] = a * dt_s
+    unit[[0, 1, 4, 5], [4, 5, 0, 1]] = a * dt_s**2 / 2
+    unit[[2, 3], [2, 3]] = g * dt_s
+    return mean @ F.T, F @ cov @ F.T + sizes(mean)[:, None, None] ** 2 * unit
+
+
+def warp(mean: F64, cov: F64, to_from: F64) -> tuple[F64, F64]:
+    """Carry the states through an image homography (3, 3), linearised at each centre; sides scale by sqrt|det|."""
+    points = np.concatenate([mean[:, :2], np.ones((len(mean), 1))], axis=1) @ to_from.T
+    w = points[:, 2:]
+    w = np.where(np.abs(w) < 1e-9, 1e-9, w)
+    centre = points[:, :2] / w
+    jacobian = (to_from[None, :2, :2] - centre[:, :, None] * to_from[None, 2:, :2]) / w[:, :, None]
+    scale = np.sqrt(np.abs(np.linalg.det(jacobian)))
+    F = np.zeros((len(mean), 6, 6))
+    F[:, :2, :2] = F[:, 4:, 4:] = jacobian
+    F[:, 2, 2] = F[:, 3, 3] = scale
+    moved = np.einsum("nij,nj->ni", F, mean)
+    moved[:, :2] = centre
+    return moved, F @ cov @ F.transpose(0, 2, 1)
+
+
+def innovation_covariance(mean: F64, cov: F64, noise: BoxNoise) -> F64:
+    """(N, 4, 4) covariance of what a detector would measure."""
+    share = np.array([noise.centre, noise.centre, noise.size, noise.size])
+    R = np.einsum("ni,ij->nij", (sizes(mean)[:, None] * share) ** 2, np.eye(MEASURED))
+    return np.asarray(cov[:, :MEASURED, :MEASURED] + R)
+
+
+def update(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
+    """States after each was seen at the box of the same row (Joseph form: the covariance stays positive)."""
+    S = innovation_covariance(mean, cov, noise)
+    gain = np.linalg.solve(S, cov[:, :MEASURED, :]).transpose(0, 2, 1)
+    residual = box_to_centre(xyxy_px) - mean[:, :MEASURED]
+    keep = np.tile(np.eye(6), (len(mean), 1, 1))
+    keep[:, :, :MEASURED] -= gain
+    R = S - cov[:, :MEASURED, :MEASURED]
+    seen = mean + np.einsum("nij,nj->ni", gain, residual)
+    seen[:, 2:4] = np.maximum(seen[:, 2:4], 1e-3)
+    return seen, keep @ cov @ keep.transpose(0, 2, 1) + gain @ R @ gain.transpose(0, 2, 1)

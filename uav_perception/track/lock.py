@@ -1,0 +1,120 @@
+"""The operator's lock: one target followed by the full target tracker, its identity stable until release.
+
+States of ``TargetStatus``: NONE (nothing locked), ACQUIRING (asked for; the next frame will tell), LOCKED (this frame's
+image supports the box), OCCLUDED (it does not; the box is predicted), LOST (no box), FAILED (the tracker itself broke;
+the operator has to lock again).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import InputError, RecordError, UavPerceptionError
+from ..records import Detections, Frame, TargetStatus, Track, TrackState
+from . import TargetTracker
+
+MIN_SIDE_PX = 2.0  # below, a box holds no picture to learn from
+
+_STATE_OF = {TrackState.TENTATIVE: "ACQUIRING", TrackState.TRACKED: "LOCKED", TrackState.OCCLUDED: "OCCLUDED",
+             TrackState.LOST: "LOST"}
+
+
+def usable_box(box_xyxy_px: ArrayLike, frame: Frame) -> np.ndarray:
+    """(4,) float64 box clipped to the image.
+
+    Raises:
+        InputError: not four finite numbers, corners out of order, sub-pixel, or outside the image.
+    """
+    try:
+        box = np.asarray(box_xyxy_px, dtype=np.float64).reshape(4)
+    except (ValueError, TypeError) as e:
+        raise InputError(f"lock box {box_xyxy_px!r}", "four numbers x1, y1, x2, y2 in px", "send corners") from e
+    said = f"lock box [{', '.join(f'{v:.6g}' for v in box)}] px"
+    if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+        raise InputError(said, "finite corners with x1 < x2 and y1 < y2", "draw the box again")
+    h, w = frame.image.shape[:2]
+    clipped = np.clip(box, 0, [w, h, w, h])
+    if (clipped[2:] - clipped[:2] < MIN_SIDE_PX).any():
+        raise InputError(said, f"at least {MIN_SIDE_PX:g} px a side inside the {w}x{h} px image", "draw the box again")
+    return np.asarray(clipped)
+
+
+class TargetLock:
+    """Holds at most one target; ``make`` builds its tracker when the first lock needs it (it may load a network)."""
+
+    def __init__(self, make: Callable[[], TargetTracker]) -> None:
+        self._make = make
+        self._tracker: TargetTracker | None = None
+        self._track: Track | None = None
+        self._state, self._message = "NONE", ""
+        self._stamp_ns = 0
+        self._seen: deque[Track] = deque(maxlen=256)  # where the image supported the target, oldest first
+
+    @property
+    def track_id(self) -> int | None:
+        """Identity of the locked target; kept while OCCLUDED, LOST and FAILED, None when nothing is locked."""
+        return self._track.id if self._track is not None else None
+
+    def at(self, stamp_ns: int) -> Track | None:
+        """The target as its tracker saw it in the frame of this stamp; None when it did not."""
+        return next((t for t in reversed(self._seen) if t.stamp_ns == stamp_ns), None)
+
+    @property
+    def status(self) -> TargetStatus:
+        """The lock as of the newest frame. LOST and FAILED carry no box: none would be true."""
+        boxed = self._track is not None and self._state in ("ACQUIRING", "LOCKED", "OCCLUDED")
+        age_ns = self._stamp_ns - self._track.last_seen_ns if self._track is not None else 0
+        quality = self._track.score if self._track is not None and boxed else 0.0
+        return TargetStatus(self._stamp_ns, self._state, self._track if boxed else None, quality, max(0, age_ns),
+                            self._message)
+
+    def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
+        """Lock what is in the box of ``frame``.
+
+        Raises:
+            InputError: the box cannot be locked (what was locked before stays locked).
+        """
+        box = usable_box(box_xyxy_px, frame)
+        if self._tracker is None:
+            self._tracker = self._make()
+        self._track = self._tracker.start(frame, box, track_id, class_id)
+        self._state, self._message, self._stamp_ns = "ACQUIRING", "", frame.stamp_ns
+        self._seen.clear()
+
+    def release(self) -> None:
+        """Lock nothing."""
+        self._track, self._state, self._message = None, "NONE", ""
+        self._seen.clear()
+
+    def lose(self, stamp_ns: int, why: str) -> None:
+        """The scene is another one: what was locked cannot be followed."""
+        self._stamp_ns = stamp_ns
+        if self._track is not None:
+            self._state, self._message = "LOST", why
+
+    @property
+    def following(self) -> bool:
+        """Whether ``update`` has something to follow or to find again."""
+        return self._state in ("ACQUIRING", "LOCKED", "OCCLUDED") or (self._state == "LOST" and not self._message)
+
+    def update(self, frame: Frame, detections: Detections | None) -> None:
+        """Follow the target into ``frame``; ``detections`` (at this frame's stamp) help to find it again."""
+        self._stamp_ns = frame.stamp_ns
+        if not self.following or self._tracker is None or self._track is None:
+            return
+        try:
+            track = self._tracker.update(frame, detections)
+        except (UavPerceptionError, ValueError, ArithmeticError, RuntimeError, IndexError) as e:
+            self._state = "FAILED"
+            self._message = f"target tracker failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+            return
+        if track.id != self._track.id:
+            raise RecordError(f"target tracker changed id {self._track.id} to {track.id}", "a stable id",
+                              "fix the tracker")
+        self._track, self._state, self._message = track, _STATE_OF[track.state], ""
+        if self._state == "LOCKED":
+            self._seen.append(track)

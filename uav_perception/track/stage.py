@@ -1,0 +1,236 @@
+"""The tracker stage: camera motion, many identities, and the operator's lock, once for every camera frame.
+
+What odd input does (never an exception out of ``update``):
+
+- a frame as old as or a little older than the newest: ignored, the last tracks are returned again;
+- time far backwards, or another image size: all tracks are dropped, the lock is LOST with a message that says why;
+- black or blank frames: camera motion unknown, uncertainty grows, unseen targets become OCCLUDED, then LOST;
+- detections older than ``history_s`` or not newer than the last ones used: counted in ``refused`` and not used;
+- detections of a newer frame than this one: kept until that frame comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..config import LsartConfig, TrackerConfig
+from ..errors import InputError
+from ..geometry import box_iou
+from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
+from . import TargetTracker, appearance, kalman
+from .camera_motion import UNKNOWN_STEP, CameraMotion, MotionHistory
+from .lock import TargetLock, usable_box
+from .many import ManyTracker
+
+
+class Tracker:
+    """``TrackerStage`` of the package."""
+
+    def __init__(self, config: TrackerConfig, make_target: Callable[[], TargetTracker]) -> None:
+        self._c = config
+        self._many = ManyTracker(config)
+        self._lock = TargetLock(make_target)
+        self._motion = CameraMotion(config.camera_motion_width_px, config.camera_motion_corners)
+        self._history = MotionHistory()
+        self._frames: list[Frame] = []  # recent, oldest first: late detections are described in their own picture
+        self._pending: Detections | None = None
+        self._tracks: tuple[Track, ...] = ()
+        self._load_ms = 0.0
+        self._shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
+        self.refused: Counter[str] = Counter()
+
+    @property
+    def target(self) -> TargetStatus:
+        return self._lock.status
+
+    def update(self, frame: Frame, detections: Detections | None) -> tuple[Track, ...]:
+        started = time.perf_counter_ns()
+        if not self._in_order(frame):
+            return self._tracks
+        self._see(frame)
+        usable = self._usable(frame, detections)
+        self._lock.update(frame, self._carried(usable, frame))
+        if usable is not None:
+            self._look(usable)
+        now_from_look, reliable = self._since_look(frame.stamp_ns)
+        size = (frame.image.shape[1], frame.image.shape[0])
+        tracks = self._many.tracks(frame.stamp_ns, now_from_look, reliable, size, frame.frame_id)
+        self._tracks = self._with_lock(tracks)
+        if self._c.auto_lock and self._lock.track_id is None:
+            self._lock_best()
+        self._keep_budget((time.perf_counter_ns() - started) / 1e6)
+        return self._tracks
+
+    def lock_id(self, track_id: int) -> None:
+        track = next((t for t in self._tracks if t.id == track_id), None)
+        if track is None or track.state is TrackState.LOST:
+            known = ", ".join(str(t.id) for t in self._tracks if t.state is not TrackState.LOST) or "none"
+            raise InputError(f"track id {track_id}", f"a track of the newest frame ({known})", "lock by box or point")
+        self._lock.start(self._newest(), track.xyxy_px, track.id, track.class_id)
+
+    def lock_box(self, box_xyxy_px: ArrayLike) -> None:
+        frame = self._newest()
+        box = usable_box(box_xyxy_px, frame)
+        track = self._track_at(box)
+        if track is not None:
+            self._lock.start(frame, box, track.id, track.class_id)
+        else:
+            self._lock.start(frame, box, self._many.new_id(), -1)
+
+    def lock_point(self, x_px: float, y_px: float) -> None:
+        frame = self._newest()
+        h, w = frame.image.shape[:2]
+        if not (0 <= x_px < w and 0 <= y_px < h):
+            raise InputError(f"lock point ({x_px}, {y_px})", f"a point inside the {w}x{h} px image", "point again")
+        under = [t for t in self._tracks if t.state is not TrackState.LOST
+                 and t.xyxy_px[0] <= x_px <= t.xyxy_px[2] and t.xyxy_px[1] <= y_px <= t.xyxy_px[3]]
+        if not under:
+            raise InputError(f"lock point ({x_px:.6g}, {y_px:.6g})", "a track under the point", "lock by box instead")
+        smallest = min(under, key=lambda t: float(np.prod(t.xyxy_px[2:] - t.xyxy_px[:2])))
+        self._lock.start(frame, smallest.xyxy_px, smallest.id, smallest.class_id)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def _newest(self) -> Frame:
+        if not self._frames:
+            raise InputError("a lock before the first frame", "a frame to lock in", "wait for the camera")
+        return self._frames[-1]
+
+    def _in_order(self, frame: Frame) -> bool:
+        """Whether this frame is new; starts over when it belongs to another stream."""
+        if not self._frames:
+            return True
+        last = self._frames[-1]
+        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
+        if 0 <= behind_s < self._c.backwards_s and frame.image.shape == last.image.shape:
+            self.refused["frame out of order"] += 1
+            return False
+        if behind_s >= 0:
+            self._restart(frame.stamp_ns, f"time jumped backwards by {behind_s:.1f} s; lock again")
+        elif frame.image.shape != last.image.shape:
+            (h0, w0), (h, w) = last.image.shape[:2], frame.image.shape[:2]
+            self._restart(frame.stamp_ns, f"image size changed from {w0}x{h0} to {w}x{h} px; lock again")
+        return True
+
+    def _restart(self, stamp_ns: int, why: str) -> None:
+        self._many.reset()
+        self._motion.reset()
+        self._history = MotionHistory()
+        self._frames.clear()
+        self._pending, self._tracks = None, ()
+        self._lock.lose(stamp_ns, why)
+
+    def _see(self, frame: Frame) -> None:
+        step = UNKNOWN_STEP
+        if self._c.camera_motion:
+            boxes = np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4)
+            width = self._c.camera_motion_width_px // (2 if self._shed >= 2 else 1)
+            step = self._motion.step(frame.image, boxes, width)
+        self._history.append(frame.stamp_ns, step)
+        self._frames.append(frame)
+        horizon_ns = frame.stamp_ns - round(self._c.history_s * 1e9)
+        while len(self._frames) > 1 and self._frames[0].stamp_ns < horizon_ns:
+            self._frames.pop(0)
+        if self._many.look_ns is not None and self._many.look_ns < horizon_ns:  # the detector has fallen silent
+            self._advance(horizon_ns)
+            self._many.lose_unseen(horizon_ns, looks_missed=0)
+        self._history.forget_before(horizon_ns)
+
+    def _usable(self, frame: Frame, detections: Detections | None) -> Detections | None:
+        """What the detector answered, if it is for now and was never used before."""
+        if detections is None:
+            detections, self._pending = self._pending, None
+        if detections is None:
+            return None
+        if detections.stamp_ns > frame.stamp_ns:
+            self._pending = detections
+            return None
+        if self._many.look_ns is not None and detections.stamp_ns <= self._many.look_ns:
+            self.refused["detections not newer than the last"] += 1
+            return None
+        if frame.stamp_ns - detections.stamp_ns > self._c.history_s * 1e9:
+            self.refused["detections too old"] += 1
+            return None
+        return detections
+
+    def _carried(self, detections: Detections | None, frame: Frame) -> Detections | None:
+        """Detections where they are in ``frame`` if only the camera moved since."""
+        if detections is None or detections.stamp_ns == frame.stamp_ns or not len(detections):
+            return detections
+        to_from, _ = self._history.between(detections.stamp_ns, frame.stamp_ns)
+        mean, cov = kalman.initiate(detections.xyxy_px, self._many.noise)
+        boxes = kalman.centre_to_box(kalman.warp(mean, cov, to_from)[0])
+        return replace(detections, stamp_ns=frame.stamp_ns, xyxy_px=boxes.astype(np.float32))
+
+    def _look(self, detections: Detections) -> None:
+        """Give detections to the identities; the locked target is where its own tracker saw it."""
+        self._advance(detections.stamp_ns)
+        locked = self._lock.at(detections.stamp_ns)
+        if locked is not None:
+            self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
+        self._many.look(detections, self._describe(detections))
+
+    def _advance(self, stamp_ns: int) -> None:
+        self._many.advance(stamp_ns, *self._since_look(stamp_ns))
+
+    def _since_look(self, stamp_ns: int) -> tuple[F64, bool]:
+        look_ns = self._many.look_ns
+        return self._history.between(stamp_ns if look_ns is None else look_ns, stamp_ns)
+
+    def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+        """The locked target as its own tracker sees it, the others as they are."""
+        locked = self._lock.status.track
+        if locked is None or self._lock.status.state == "ACQUIRING":
+            return tracks
+        same = next((t for t in tracks if t.id == locked.id), None)
+        if same is not None:
+            locked = replace(locked, class_id=same.class_id, velocity_px_s=same.velocity_px_s)
+        return (*(t for t in tracks if t.id != locked.id), locked)
+
+    def _lock_best(self) -> None:
+        """Lock the surest confirmed track, if there is one."""
+        tracked = [t for t in self._tracks if t.state is TrackState.TRACKED]
+        if tracked:
+            self.lock_id(max(tracked, key=lambda t: t.score).id)
+
+    def _track_at(self, box: F64) -> Track | None:
+        """The track that covers a drawn box best, if any covers it well."""
+        live = [t for t in self._tracks if t.state is not TrackState.LOST]
+        if not live:
+            return None
+        iou = box_iou(box, np.stack([t.xyxy_px for t in live]))[0]
+        return live[int(np.argmax(iou))] if iou.max() >= self._c.lock_iou else None
+
+    def _keep_budget(self, took_ms: float) -> None:
+        """Shed work when frames take too long, take it back when there is room (twice as much, to not flutter)."""
+        if self._c.budget_ms <= 0:
+            return
+        self._load_ms += 0.2 * (took_ms - self._load_ms)
+        if self._load_ms > self._c.budget_ms and self._shed < 2:
+            self._shed, self._load_ms = self._shed + 1, 0.75 * self._c.budget_ms
+        elif self._load_ms < 0.5 * self._c.budget_ms and self._shed > 0:
+            self._shed, self._load_ms = self._shed - 1, 0.75 * self._c.budget_ms
+
+    def _describe(self, detections: Detections) -> F32 | None:
+        if self._shed >= 1 or self._c.appearance_weight == 0 or not len(detections):
+            return None
+        frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
+        return appearance.describe(frame.image, detections.xyxy_px) if frame is not None else None
+
+
+def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
+    """The tracker stage; the target tracker is built at the first lock."""
+
+    def make_target() -> TargetTracker:
+        from .lsart import make_target_tracker
+
+        return make_target_tracker(config, lsart)
+
+    return Tracker(config, make_target)
