@@ -1,0 +1,182 @@
+"""Windowed bundle adjustment: poses and points that explain all tracks of a window at once, in the least-squares sense.
+
+A point is ``(a, b, rho)`` in the optical frame of the window's first camera: bearing ``(a, b, 1)`` and inverse depth
+``rho``, so that far points stay well-behaved (Civera et al. 2008). In camera j, ``X_j = R_j (a, b, 1) + rho t_j`` and
+the measurement is ``X_j / Z_j`` in normalised image coordinates. The points are eliminated by the Schur complement
+(Triggs et al. 2000, section 6); Levenberg-Marquardt with Huber weights. The overall size of the window is free: the
+caller fixes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import so3_exp
+from ..records import F64
+
+I64 = NDArray[np.int64]
+
+
+@dataclass
+class Window:
+    """What is optimised and what is measured.
+
+    Attributes:
+        rotation: (J, 3, 3), translation: (J, 3): camera j from the first camera; j = 0 stays where it is.
+        points: (P, 3) of ``(a, b, rho)``.
+        camera: (M,), point: (M,) indices and ``xy``: (M, 2) normalised coordinates of each measurement.
+        sigma: (M,) standard deviation of each measurement in normalised coordinates (pixels / focal length).
+    """
+
+    rotation: F64
+    translation: F64
+    points: F64
+    camera: I64
+    point: I64
+    xy: F64
+    sigma: F64
+
+
+@dataclass(frozen=True)
+class Solution:
+    """``cost`` after, (M,) residual lengths in units of sigma, (6, 6) covariance of the last camera, points' rho sigma."""
+
+    cost: float
+    residual: F64
+    covariance: F64
+    rho_sigma: F64
+
+
+def transform_points(points: F64, rotation: F64, translation: F64) -> F64:
+    """(P, 3) points ``(a, b, rho)`` of one camera as seen from another: same triple in the other's frame."""
+    x = np.column_stack([points[:, :2], np.ones(len(points))]) @ rotation.T + points[:, 2:] * translation
+    z = np.where(np.abs(x[:, 2:]) < 1e-9, 1e-9, x[:, 2:])
+    return np.column_stack([x[:, :2] / z, points[:, 2:] / z])
+
+
+def residuals(w: Window) -> F64:
+    """(M, 2) prediction minus measurement, normalised coordinates; 1.0 where a point is behind the camera."""
+    x = _in_camera(w)[0]
+    front = x[:, 2] > 1e-3
+    return np.where(front[:, None], x[:, :2] / np.where(front, x[:, 2], 1.0)[:, None] - w.xy, 1.0)
+
+
+def _in_camera(w: Window) -> tuple[F64, F64]:
+    bearing = np.column_stack([w.points[:, :2], np.ones(len(w.points))])
+    rotated = np.einsum("mij,mj->mi", w.rotation[w.camera], bearing[w.point])
+    return rotated + w.points[w.point, 2:] * w.translation[w.camera], rotated
+
+
+def jacobians(w: Window) -> tuple[F64, F64, F64]:
+    """Residuals (M, 2), d residual / d pose (M, 2, 6) and d residual / d point (M, 2, 3).
+
+    A pose step ``(v, o)`` means ``t + v`` and ``exp(o) R``.
+    """
+    x, rotated = _in_camera(w)
+    front = x[:, 2] > 1e-3
+    iz = np.where(front, 1.0 / np.where(front, x[:, 2], 1.0), 0.0)
+    u, v = x[:, 0] * iz, x[:, 1] * iz
+    r = np.where(front[:, None], np.column_stack([u, v]) - w.xy, 1.0)
+    rho = w.points[w.point, 2]
+    pose = np.empty((len(x), 2, 6))
+    pose[:, 0, 0], pose[:, 0, 1], pose[:, 0, 2] = rho * iz, 0.0, -rho * u * iz
+    pose[:, 1, 0], pose[:, 1, 1], pose[:, 1, 2] = 0.0, rho * iz, -rho * v * iz
+    a, b, c = rotated.T  # d X / d o = -hat(R f)
+    pose[:, 0, 3], pose[:, 0, 4], pose[:, 0, 5] = -u * b * iz, (c + u * a) * iz, -b * iz
+    pose[:, 1, 3], pose[:, 1, 4], pose[:, 1, 5] = -(c + v * b) * iz, v * a * iz, a * iz
+    columns = np.stack([w.rotation[w.camera][:, :, 0], w.rotation[w.camera][:, :, 1], w.translation[w.camera]], axis=2)
+    point = np.empty((len(x), 2, 3))
+    point[:, 0] = (columns[:, 0] - u[:, None] * columns[:, 2]) * iz[:, None]
+    point[:, 1] = (columns[:, 1] - v[:, None] * columns[:, 2]) * iz[:, None]
+    return r, pose, point
+
+
+def _weights(r: F64, sigma: F64, huber: float) -> tuple[F64, float]:
+    length = np.linalg.norm(r, axis=1) / sigma
+    weight = np.where(length <= huber, 1.0, huber / np.maximum(length, 1e-12))
+    cost = np.where(length <= huber, 0.5 * length**2, huber * (length - 0.5 * huber)).sum()
+    return weight / sigma**2, float(cost)
+
+
+def _inverse_3x3(m: F64) -> F64:
+    """Inverses of (P, 3, 3) symmetric positive matrices by cofactors (np.linalg.inv is slow for many small ones)."""
+    a, b, c, d, e, f = m[:, 0, 0], m[:, 0, 1], m[:, 0, 2], m[:, 1, 1], m[:, 1, 2], m[:, 2, 2]
+    A, B, C = d * f - e * e, c * e - b * f, b * e - c * d
+    det = a * A + b * B + c * C
+    out = np.empty_like(m)
+    out[:, 0, 0], out[:, 1, 1], out[:, 2, 2] = A, a * f - c * c, a * d - b * b
+    out[:, 0, 1] = out[:, 1, 0] = B
+    out[:, 0, 2] = out[:, 2, 0] = C
+    out[:, 1, 2] = out[:, 2, 1] = b * c - a * e
+    return out / det[:, None, None]
+
+
+def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) -> Solution:
+    """Improve ``w`` in place; cameras before ``free_from`` stay fixed (at least the first)."""
+    J, P, M = len(w.rotation), len(w.points), len(w.xy)
+    order = np.argsort(w.camera, kind="stable")
+    w.camera, w.point, w.xy, w.sigma = w.camera[order], w.point[order], w.xy[order], w.sigma[order]
+    starts = np.searchsorted(w.camera, np.arange(J + 1))
+    n = 6 * (J - free_from)
+    damping, covariance = 1e-4, np.eye(6)
+    V = np.zeros((P, 3, 3))
+    floor = 1e-9 / float(np.median(w.sigma)) ** 2 if M else 1.0
+    weight, cost = _weights(residuals(w), w.sigma, huber)
+    for _ in range(iterations):
+        r, jp, jl = jacobians(w)
+        weight, cost = _weights(r, w.sigma, huber)
+        wj = jl * weight[:, None, None]
+        for i in range(3):
+            for k in range(i, 3):
+                V[:, i, k] = V[:, k, i] = np.bincount(w.point, (wj[:, :, i] * jl[:, :, k]).sum(1), P)
+        g_point = np.stack([np.bincount(w.point, (wj[:, :, i] * r).sum(1), P) for i in range(3)], axis=1)
+        cross = np.einsum("mri,mrk->mik", jp, wj)
+        W = np.zeros((J, P, 6, 3))
+        W[w.camera, w.point] = cross
+        H, g = np.zeros((n, n)), np.zeros(n)
+        for j in range(free_from, J):
+            s, k = slice(starts[j], starts[j + 1]), 6 * (j - free_from)
+            rows = (jp[s] * np.sqrt(weight[s])[:, None, None]).reshape(-1, 6)
+            H[k:k + 6, k:k + 6] = rows.T @ rows
+            g[k:k + 6] = rows.T @ (r[s] * np.sqrt(weight[s])[:, None]).reshape(-1)
+        Wd = W[free_from:].transpose(0, 2, 1, 3).reshape(n, 3 * P)
+        improved = False
+        for _attempt in range(4):
+            diagonal = np.einsum("pii->pi", V)
+            damped = V + np.einsum("pi,ij->pij", damping * diagonal + floor, np.eye(3))
+            Vi = _inverse_3x3(damped)
+            WV = np.einsum("npi,pij->npj", Wd.reshape(n, P, 3), Vi).reshape(n, 3 * P)
+            S = H + np.diag(damping * np.diag(H) + 1e-9) - WV @ Wd.T
+            try:
+                step = np.linalg.solve(S, -(g - WV @ g_point.reshape(-1)))
+            except np.linalg.LinAlgError:
+                damping *= 10
+                continue
+            point_step = -np.einsum("pij,pj->pi", Vi, g_point + (Wd.T @ step).reshape(P, 3))
+            trial = Window(w.rotation.copy(), w.translation.copy(), w.points + point_step, w.camera, w.point, w.xy, w.sigma)
+            for j in range(free_from, J):
+                k = 6 * (j - free_from)
+                trial.translation[j] += step[k:k + 3]
+                trial.rotation[j] = so3_exp(step[k + 3:k + 6]) @ w.rotation[j]
+            new_cost = _weights(residuals(trial), w.sigma, huber)[1]
+            if new_cost <= cost:
+                improved = True
+                break
+            damping *= 10
+        if not improved:
+            break
+        gain = (cost - new_cost) / max(cost, 1e-12)
+        w.rotation, w.translation, w.points = trial.rotation, trial.translation, trial.points
+        cost, damping = new_cost, max(damping * 0.1, 1e-7)
+        covariance = np.linalg.pinv(S[-6:, -6:]) if n else covariance
+        if gain < 1e-3:
+            break
+    rho_sigma = np.sqrt(np.abs(_inverse_3x3(V + floor * np.eye(3))[:, 2, 2])) if M else np.zeros(P)
+    out = np.empty(M)
+    out[order] = np.linalg.norm(residuals(w), axis=1) / w.sigma
+    inverse = np.argsort(order)
+    w.camera, w.point, w.xy, w.sigma = w.camera[inverse], w.point[inverse], w.xy[inverse], w.sigma[inverse]
+    return Solution(cost, out, covariance, rho_sigma)

@@ -1,0 +1,88 @@
+"""Sparse feature tracks: corners followed from frame to frame to a small fraction of a pixel.
+
+Pyramidal Lucas-Kanade (Bouguet 2001) both ways; a point that does not come back to where it began is dropped. When the
+frames are too far apart for that (survey flights), descriptors are matched instead (SIFT, Lowe 2004).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import F64, U8
+
+I64 = NDArray[np.int64]
+_LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
+
+
+def match_brightness(gray: U8, reference: U8) -> U8:
+    """``gray`` with the mean and spread of ``reference``: an exposure jump must not look like motion."""
+    (mean,), (std,) = cv2.meanStdDev(gray)
+    (ref_mean,), (ref_std,) = cv2.meanStdDev(reference)
+    if abs(mean[0] - ref_mean[0]) < 0.03 * ref_mean[0] + 1 and abs(std[0] - ref_std[0]) < 0.05 * ref_std[0] + 0.5:
+        return gray
+    gain = float(ref_std[0] / max(std[0], 1e-3))
+    return np.asarray(cv2.convertScaleAbs(gray, alpha=gain, beta=float(ref_mean[0] - gain * mean[0])))
+
+
+class FeatureTracks:
+    """The corners alive in the newest frame: ``ids`` (N,), ``px`` (N, 2) pixel positions."""
+
+    def __init__(self, count: int, window_px: int = 21, levels: int = 4) -> None:
+        self.count, self.window_px, self.levels = count, window_px, levels
+        self.reset()
+
+    def reset(self) -> None:
+        self.ids: I64 = np.zeros(0, np.int64)
+        self.px = np.zeros((0, 2), np.float32)
+        self._gray: U8 | None = None
+        self._next_id = 0
+
+    def advance(self, gray: U8, predicted_px: F64 | None = None) -> None:
+        """Follow every corner into ``gray`` (H, W); those that are lost disappear from ``ids``."""
+        previous = self._gray
+        size = (self.window_px, self.window_px)
+        if previous is None or not len(self.px):
+            self._gray = gray
+            return
+        gray = match_brightness(gray, previous)
+        guess, flags = None, 0
+        if predicted_px is not None:
+            guess, flags = predicted_px.astype(np.float32), cv2.OPTFLOW_USE_INITIAL_FLOW
+        there, found, _ = cv2.calcOpticalFlowPyrLK(previous, gray, self.px, guess, winSize=size,
+                                                   maxLevel=self.levels, criteria=_LK_STOP, flags=flags)
+        back, returned, _ = cv2.calcOpticalFlowPyrLK(gray, previous, there, self.px.copy(), winSize=size, maxLevel=1,
+                                                     criteria=_LK_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+        height, width = gray.shape
+        good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (np.linalg.norm(back - self.px, axis=1) < 0.5)
+        good &= (there > 2).all(1) & (there[:, 0] < width - 3) & (there[:, 1] < height - 3)
+        self.ids, self.px = self.ids[good], there[good]
+        self._gray = gray
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the corners where ``mask`` (N,) is False (outliers)."""
+        self.ids, self.px = self.ids[mask], self.px[mask]
+
+    def replenish(self) -> None:
+        """Find new corners where there are none, spread over a grid, until about ``count`` are alive."""
+        gray = self._gray
+        assert gray is not None
+        height, width = gray.shape
+        cell = max(8, int(np.sqrt(height * width / self.count)))
+        mask = np.full(gray.shape, 255, np.uint8)
+        for x, y in self.px.astype(int):
+            cv2.circle(mask, (int(x), int(y)), int(cell * 0.6), 0, -1)
+        border = 4
+        mask[:border] = mask[-border:] = 0
+        mask[:, :border] = mask[:, -border:] = 0
+        wanted = self.count - len(self.px)
+        if wanted <= 0:
+            return
+        corners = cv2.goodFeaturesToTrack(gray, wanted, 0.003, cell * 0.6, mask=mask, blockSize=5)
+        if corners is None:
+            return
+        corners = corners.reshape(-1, 2).astype(np.float32)
+        self.px = np.concatenate([self.px, corners])
+        self.ids = np.concatenate([self.ids, np.arange(self._next_id, self._next_id + len(corners))])
+        self._next_id += len(corners)

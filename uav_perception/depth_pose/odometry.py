@@ -1,0 +1,298 @@
+"""Visual odometry: feature tracks in, camera motion and sparse points out, in the unit of this run.
+
+Keyframes are taken when the view has changed enough; the keyframes and the newest frame are adjusted together with
+their points after every frame. Nothing here knows metres: the unit is the median depth of the first points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import se3, se3_inverse, so3_exp
+from ..records import F64, U8, CameraModel
+from .bundle import Solution, Window, jacobians, residuals, solve, transform_points
+from .features import I64, FeatureTracks
+from .two_view import Motion, estimate_two_view, fit_rotation, rotate_xy, triangulate
+
+
+@dataclass
+class View:
+    """One camera of the window: pose from the window's first camera and the tracks it saw."""
+
+    rotation: F64
+    translation: F64
+    ids: I64
+    xy: F64
+    sigma_px: float = 0.35  # how well this view's measurements agree with the others (blur, rolling shutter)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one frame brought.
+
+    Attributes:
+        cur_from_prev: (4, 4) in run units, None when nothing could be said.
+        world_from_cur: (4, 4) in run units; world is the first frame after a reset.
+        covariance: (6, 6) of ``cur_from_prev``, translation then rotation vector.
+        prev_xy, cur_xy: (N, 2) normalised coordinates of inlier tracks; rho: (N,) inverse depth in the current frame or 0.
+    """
+
+    motion: Motion
+    cur_from_prev: F64 | None
+    world_from_cur: F64
+    covariance: F64
+    inliers: int
+    prev_xy: F64
+    cur_xy: F64
+    rho: F64
+    ids: I64
+    residual_px: float
+    message: str = ""
+
+
+@dataclass
+class Odometry:
+    """Keyframe odometry of one camera. ``update`` for every good frame, in order; ``reset`` forgets all but the world pose."""
+
+    features: int = 500
+    window: int = 6
+    iterations: int = 4
+    keyframe_px: float = 12.0
+    still_px: float = 0.15
+    sigma_px: float = 0.35
+    world_from_ref: F64 = field(default_factory=lambda: np.eye(4))
+
+    def __post_init__(self) -> None:
+        self.tracks = FeatureTracks(self.features)
+        self.views: list[View] = []  # keyframes, oldest first; views[0] is the reference frame
+        self.newest: View | None = None  # the previous frame (may be no keyframe)
+        self.points: dict[int, F64] = {}  # id -> (a, b, rho) in the reference frame
+        self.firm: set[int] = set()  # ids of points whose depth is well known
+        self.started = False  # has the window a depth structure of its own?
+        self.velocity = np.eye(4)
+
+    def reset(self) -> None:
+        """Begin a new window at the last known pose."""
+        if self.newest is not None:
+            self.world_from_ref = self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
+        self.tracks.reset()
+        self.views, self.newest, self.points, self.started = [], None, {}, False
+        self.velocity = np.eye(4)
+
+    def world_from_cur(self) -> F64:
+        if self.newest is None:
+            return self.world_from_ref
+        return self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
+
+    def update(self, gray: U8, camera: CameraModel) -> Step:
+        """Use one image (H, W); ``camera`` is its intrinsics."""
+        focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+        self.tracks.advance(gray)
+        xy = undistort(self.tracks.px, camera)
+        ids = self.tracks.ids
+        if self.newest is None:
+            self.newest = View(np.eye(3), np.zeros(3), ids, xy)
+            self._make_keyframe(camera)
+            return self._nothing(Motion.UNKNOWN, "first frame")
+        old = self.newest
+        _, io, ic = np.intersect1d(old.ids, ids, assume_unique=True, return_indices=True)
+        prev_xy, cur_xy, common = old.xy[io], xy[ic], ids[ic]
+        if len(common) < 15:
+            return self._nothing(Motion.UNKNOWN, f"only {len(common)} features followed")
+        step = float(np.median(np.linalg.norm(cur_xy - prev_xy, axis=1))) * focal
+        rotation = fit_rotation(prev_xy, cur_xy)
+        guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
+        if self.started:
+            predicted = self.velocity @ se3(old.rotation, old.translation)
+            guess_r, guess_t = self._locate([(guess_r, guess_t), (predicted[:3, :3], predicted[:3, 3])], common, cur_xy, focal)
+        current = View(guess_r, guess_t, common, cur_xy)
+        if not self.started:
+            self._try_start(current, focal)
+        solution = self._adjust(current, focal)
+        cur_from_prev = se3(current.rotation, current.translation) @ se3_inverse(se3(old.rotation, old.translation))
+        self.velocity = cur_from_prev
+        kind = Motion.STILL if step < self.still_px else Motion.GENERAL
+        keep = np.isin(common, current.ids)
+        used = (prev_xy[keep], current.xy, self._rho_in(current), current.ids)
+        self.newest = current
+        self.tracks.keep(np.isin(self.tracks.ids, current.ids))
+        if self._wants_keyframe(current, focal):
+            self._make_keyframe(camera)
+        residual = float(np.median(solution.residual)) * self.sigma_px if len(solution.residual) else 0.0
+        return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, len(used[3]), *used, residual)
+
+    def _nothing(self, motion: Motion, message: str) -> Step:
+        none = np.zeros((0, 2))
+        return Step(motion, None, self.world_from_cur(), np.eye(6) * 1e6, 0, none, none, np.zeros(0), np.zeros(0, np.int64),
+                    0.0, message)
+
+    def _rho_in(self, view: View) -> F64:
+        known = np.array([self.points.get(int(i), np.zeros(3)) for i in view.ids]).reshape(-1, 3)
+        return transform_points(known, view.rotation, view.translation)[:, 2] if len(known) else np.zeros(0)
+
+    def _locate(self, starts: list[tuple[F64, F64]], ids: I64, xy: F64, focal: float) -> tuple[F64, F64]:
+        """Pose of the newest camera against fixed points: robust Gauss-Newton, eight rounds."""
+        have = np.array([int(i) in self.firm for i in ids])
+        if have.sum() < 30:
+            have = np.array([int(i) in self.points for i in ids])
+        if have.sum() < 10:
+            return starts[0]
+        points = np.array([self.points[int(i)] for i in ids[have]])
+        best: tuple[float, F64, F64] | None = None
+        for r, t in starts:
+            w = Window(np.stack([np.eye(3), r]), np.stack([np.zeros(3), t]), points, np.ones(len(points), np.int64),
+                       np.arange(len(points)), xy[have], np.full(len(points), self.sigma_px / focal))
+            cost = locate(w)
+            if best is None or cost < 0.9 * best[0]:
+                best = (cost, w.rotation[1], w.translation[1])
+        assert best is not None
+        return best[1], best[2]
+
+    def _try_start(self, current: View, focal: float) -> None:
+        first = self.views[0]
+        _, i0, i1 = np.intersect1d(first.ids, current.ids, assume_unique=True, return_indices=True)
+        if len(i0) < 15:
+            return
+        a, b = first.xy[i0], current.xy[i1]
+        pair = estimate_two_view(a, b, focal, 1.0, 3.0)
+        if pair.motion not in (Motion.GENERAL, Motion.PLANE):
+            return
+        rho = triangulate(a, b, pair.rotation, pair.direction)
+        good = pair.inlier & (rho > 0)
+        if good.sum() < 15:
+            return
+        unit = float(np.median(rho[good]))
+        self.points = {int(i): np.array([x, y, r / unit])
+                       for i, (x, y), r in zip(first.ids[i0][good], a[good], rho[good], strict=True)}
+        current.rotation, current.translation = pair.rotation, pair.direction * unit
+        self.started = True
+        for view in self.views[1:]:
+            view.rotation, view.translation = self._locate([(view.rotation, view.translation)], view.ids, view.xy, focal)
+
+    def _adjust(self, current: View, focal: float) -> Solution:
+        views = [*self.views, current]
+        ids = np.unique(np.concatenate([v.ids for v in views]))
+        seen = np.zeros(len(ids), int)
+        for v in views:
+            seen[np.searchsorted(ids, v.ids)] += 1
+        alive = np.isin(ids, current.ids)
+        ids = ids[(seen >= 2) & (alive | (seen >= 3))]
+        points = np.empty((len(ids), 3))
+        depth = [p[2] for p in self.points.values()]
+        default = float(np.median(depth)) if depth else 1.0
+        for k, i in enumerate(ids):
+            p = self.points.get(int(i))
+            points[k] = self._new_point(int(i), views, default) if p is None else p
+        cam, pt, xy, sigma = [], [], [], []
+        for j, v in enumerate(views):
+            here = np.isin(v.ids, ids)
+            cam.append(np.full(int(here.sum()), j))
+            pt.append(np.searchsorted(ids, v.ids[here]))
+            xy.append(v.xy[here])
+            sigma.append(np.full(int(here.sum()), v.sigma_px / focal))
+        w = Window(np.stack([v.rotation for v in views]), np.stack([v.translation for v in views]), points,
+                   np.concatenate(cam), np.concatenate(pt), np.concatenate(xy), np.concatenate(sigma))
+        before = points[:, 2].copy()
+        known = np.array([int(i) in self.points for i in ids], bool)
+        solution = solve(w, self.iterations)
+        # the window's size is free: keep that of the points whose depth was and is well known
+        firm = known & (solution.rho_sigma < 0.1 * w.points[:, 2]) & (before > 1e-6)
+        if firm.sum() >= 10:
+            ratio = float(np.median(before[firm] / w.points[firm, 2]))
+            w.points[:, 2] *= ratio
+            w.translation /= ratio
+        for v, r, t in zip(views, w.rotation, w.translation, strict=True):
+            v.rotation, v.translation = r, t
+        for j, v in enumerate(views):
+            mine = solution.residual[w.camera == j]
+            if len(mine):
+                v.sigma_px = max(self.sigma_px, 1.2 * v.sigma_px * float(np.median(mine)))
+        worst = np.zeros(len(ids))
+        np.maximum.at(worst, w.point, solution.residual)
+        good = (worst < 8.0) & (w.points[:, 2] > -0.05 * default)
+        for i, p, ok in zip(ids, w.points, good, strict=True):
+            if ok:
+                self.points[int(i)] = p
+
+            else:
+                self.points.pop(int(i), None)
+        bad = ids[~good]
+        self.firm = set(ids[good & (solution.rho_sigma < 0.2 * w.points[:, 2])].tolist())
+        for v in views:
+            ok = ~np.isin(v.ids, bad)
+            v.ids, v.xy = v.ids[ok], v.xy[ok]
+        return solution
+
+    def _new_point(self, track: int, views: list[View], default: float) -> F64:
+        """First guess of a point: bearing of its first sighting, depth of its neighbours."""
+        for v in views:
+            k = np.searchsorted(v.ids, track)
+            if k < len(v.ids) and v.ids[k] == track:
+                inverse = se3_inverse(se3(v.rotation, v.translation))
+                here = np.array([[v.xy[k, 0], v.xy[k, 1], default]])
+                return transform_points(here, inverse[:3, :3], inverse[:3, 3])[0]
+        raise KeyError(track)
+
+    def _wants_keyframe(self, current: View, focal: float) -> bool:
+        last = self.views[-1]
+        _, i0, i1 = np.intersect1d(last.ids, current.ids, assume_unique=True, return_indices=True)
+        if len(i0) < 0.6 * self.features:
+            return True
+        moved = current.xy[i1] - rotate_xy(last.xy[i0], current.rotation @ last.rotation.T)
+        return float(np.median(np.linalg.norm(moved, axis=1))) * focal > self.keyframe_px
+
+    def _make_keyframe(self, camera: CameraModel) -> None:
+        assert self.newest is not None
+        self.tracks.replenish()
+        v = self.newest
+        v.ids, v.xy = self.tracks.ids.copy(), undistort(self.tracks.px, camera)
+        self.views.append(v)
+        if len(self.views) > self.window:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self.views.pop(0)
+        first = self.views[0]
+        base = se3(first.rotation, first.translation)
+        self.world_from_ref = self.world_from_ref @ se3_inverse(base)
+        ids = np.array(sorted(self.points), np.int64)
+        moved = transform_points(np.array([self.points[int(i)] for i in ids]).reshape(-1, 3), base[:3, :3], base[:3, 3])
+        wanted = set(np.concatenate([v.ids for v in self.views]).tolist())
+        self.points = {int(i): p for i, p in zip(ids, moved, strict=True) if int(i) in wanted}
+        inverse = se3_inverse(base)
+        for v in self.views:
+            m = se3(v.rotation, v.translation) @ inverse
+            v.rotation, v.translation = m[:3, :3], m[:3, 3]
+
+
+def locate(w: Window) -> float:
+    """Camera 1 of ``w`` against fixed points, in place: Gauss-Newton with Cauchy weights."""
+    for _ in range(8):
+        r, jp, _ = jacobians(w)
+        e = np.linalg.norm(r, axis=1)
+        scale = max(float(np.median(e)) * 1.5, 0.5 * float(w.sigma[0]))
+        weight = 1.0 / (1.0 + (e / scale) ** 2)
+        a = (jp * weight[:, None, None]).reshape(-1, 6)
+        step = np.linalg.lstsq(a.T @ jp.reshape(-1, 6), -a.T @ r.reshape(-1), rcond=1e-10)[0]
+        w.translation[1] += step[:3]
+        w.rotation[1] = so3_exp(step[3:]) @ w.rotation[1]
+        if np.abs(step).max() < 1e-7:
+            break
+    return float(np.median(np.linalg.norm(residuals(w), axis=1)))
+
+
+def undistort(px: NDArray[np.float32], camera: CameraModel) -> F64:
+    """Normalised coordinates (N, 2) of pixels (N, 2), lens distortion removed."""
+    if not len(px):
+        return np.zeros((0, 2))
+    if not camera.distortion.any():
+        k = camera.K
+        return np.asarray((px.astype(np.float64) - [k[0, 2], k[1, 2]]) / [k[0, 0], k[1, 1]])
+    if camera.distortion_model in ("equidistant", "fisheye"):
+        return np.asarray(cv2.fisheye.undistortPoints(px.reshape(-1, 1, 2).astype(np.float64), camera.K, camera.distortion)
+                          ).reshape(-1, 2)
+    return np.asarray(cv2.undistortPoints(px.reshape(-1, 1, 2).astype(np.float64), camera.K, camera.distortion)).reshape(-1, 2)
