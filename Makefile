@@ -42,9 +42,11 @@ bench: setup  ## all benchmarks, JSON in out/bench/
 train-setup: setup  ## PyTorch for `uav-perception train`
 	$(PIP) install --quiet --constraint constraints.txt '.[train]'
 
+PYTHON_OLDEST ?= python3.10
 test-oldest:  ## unit tests on the oldest supported versions (Python 3.10, numpy 1.26, OpenCV 4.8)
-	test -x .venv-oldest/bin/python || python3.10 -m venv .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON_OLDEST) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[opencv,builder,eval,sim,dev]'
+	.venv-oldest/bin/python -m pip install --quiet --no-deps trackeval
 	.venv-oldest/bin/python -m pytest --ignore test/ros
 
 clean:
