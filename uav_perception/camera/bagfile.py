@@ -46,6 +46,7 @@ VISION_MSGS = {
                                    "vision_msgs/BoundingBox2D bbox\nstring id\n",
     "vision_msgs/msg/Detection2DArray": "std_msgs/Header header\nvision_msgs/Detection2D[] detections\n",
 }
+_SUFFIXES = (".mcap", ".db3", ".bag", ".zst", ".zstd")
 _DECODE_ERRORS = (SerdeError, TypesysError, ValueError, IndexError, KeyError, AssertionError, struct.error, MemoryError)
 _READ_ERRORS = (ReaderError, Rosbag1Error, OSError, ValueError, KeyError, TypeError, IndexError, AssertionError,
                 struct.error, RuntimeError, EOFError, zstd.ZstdError)
@@ -172,7 +173,7 @@ class BagFile:
     def _files(self) -> list[Path]:
         path = self.path
         if path.is_file():
-            if path.suffix not in (".mcap", ".db3", ".bag", ".zst"):
+            if path.suffix not in _SUFFIXES:
                 raise BagError(f"bag {path} with suffix {path.suffix!r}", "a rosbag2 folder, .mcap, .db3 or .bag",
                                "check the path")
             return [path]
@@ -190,7 +191,7 @@ class BagFile:
             self.losses.append("metadata.yaml is damaged: its files were read directly")
         self.losses += [f"file {f.name} named in metadata.yaml is missing" for f in files if not f.is_file()]
         files = [f for f in files if f.is_file()] or sorted(
-            (f for f in path.iterdir() if f.suffix in (".mcap", ".db3", ".bag", ".zst")),
+            (f for f in path.iterdir() if f.suffix in _SUFFIXES),
             key=lambda f: (len(f.name), f.name))
         if not files:
             raise BagError(f"bag {path} without a .mcap, .db3 or .bag file", "the files of a bag", "check the path")
@@ -200,7 +201,7 @@ class BagFile:
         if file.stat().st_size == 0:
             self.losses.append(f"{file.name} is empty")
             return None
-        if file.suffix == ".zst":
+        if file.suffix in (".zst", ".zstd"):
             file = self._unpacked(file)
         try:
             return _RosbagsPart(file, self.losses)
