@@ -128,6 +128,20 @@ class TrackerConfig(_Checked):
 class LsartConfig(_Checked):
     """The CNN + KRR target tracker; every part can be switched off to measure its worth."""
 
+    search_ratio: float = param(4.5, "side of the search window / sqrt(target area)", lo=2.0, hi=8.0)
+    window_px: int = param(200, "side of the resampled search window, px", lo=96, hi=400)
+    cell_px: int = param(4, "side of a feature cell in the resampled window, px", lo=2, hi=8)
+    colour: bool = param(True, "basic-colour maps beside HOG")
+    krr_cross_patch: bool = param(True, "learn beta of the 3x3 cross-patch kernel; off = plain ridge")
+    krr_ridge: float = param(1e-3, "lambda_1 of the kernel regression, relative to the features' energy", lo=0.0, hi=10.0)
+    krr_step: float = param(0.1, "ADMM penalty, relative to the features' energy", lo=1e-4, hi=10.0)
+    krr_iterations: int = param(2, "ADMM iterations a frame", lo=1, hi=20)
+    learn_rate: float = param(0.05, "share of the newest frame in the appearance model", lo=0.0, hi=1.0)
+    scale: bool = param(True, "estimate scale")
+    aspect: bool = param(True, "estimate aspect")
+    nano_models: str = param("", "folder of NanoTrack's ONNX files (tracker nano)")
+    nano_version: str = param("nanotrackv3", "which of them", choices=("nanotrackv2", "nanotrackv3"))
+
 
 @dataclass(frozen=True)
 class DepthPoseConfig(_Checked):

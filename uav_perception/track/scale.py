@@ -1,0 +1,64 @@
+"""Scale and aspect of the target: one-dimensional correlation filters over resampled target windows.
+
+After Danelljan et al., "Discriminative Scale Space Tracking" (PAMI 2017): a filter along the scale axis is learnt by
+ridge regression from windows cut at known factors, here with a second filter along the aspect axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .features import crop, hog
+
+F32 = NDArray[np.float32]
+SIDE_PX, CELL_PX = 32, 4
+
+
+class AxisFilter:
+    """Finds the factor along one axis of size changes. ``direction`` (1, 1) is scale, (1, -1) aspect (w against h)."""
+
+    def __init__(self, direction: tuple[float, float], steps: int, factor: float, ridge: float, rate: float) -> None:
+        exponent = np.arange(steps) - steps // 2
+        self.factors = factor ** (exponent[:, None] * np.array(direction))  # (steps, 2) of (w, h)
+        label = np.exp(-0.5 * (exponent / (steps / 16.0)) ** 2)
+        self._label = np.fft.fft(np.roll(label, 0))
+        self._window = np.hanning(steps + 2)[1:-1, None].astype(np.float32)
+        self._ridge, self._rate = ridge, rate
+        self._num: NDArray[np.complex128] | None = None
+        self._den: NDArray[np.float64] | None = None
+
+    def learn(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]) -> None:
+        """Take the window at ``size`` (w, h px) as the right one."""
+        spectra = self._spectra(image, centre, size)
+        num, den = self._label[:, None] * spectra.conj(), (np.abs(spectra) ** 2).sum(axis=1)
+        if self._num is None or self._den is None:
+            self._num, self._den = num, den
+        else:
+            self._num += self._rate * (num - self._num)
+            self._den += self._rate * (den - self._den)
+
+    def estimate(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]
+                 ) -> NDArray[np.float64]:
+        """Factors (w, h) by which the target's size differs from ``size``."""
+        if self._num is None or self._den is None:
+            return np.ones(2)
+        spectra = self._spectra(image, centre, size)
+        response = np.fft.ifft((self._num * spectra).sum(axis=1) / (self._den + self._ridge * self._den.mean())).real
+        best = int(response.argmax())
+        offset = 0.0
+        if 0 < best < len(response) - 1:
+            left, mid, right = response[best - 1 : best + 2]
+            curve = left - 2 * mid + right
+            offset = float(np.clip(0.5 * (left - right) / curve, -0.5, 0.5)) if curve < 0 else 0.0
+        step = self.factors[1] / self.factors[0]
+        return np.asarray(self.factors[best] * step**offset)
+
+    def _spectra(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]
+                 ) -> NDArray[np.complex128]:
+        strip = np.vstack([crop(image, centre, size * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
+        maps = hog(strip, CELL_PX)
+        cells = SIDE_PX // CELL_PX
+        samples = maps.reshape(len(maps), len(self.factors), cells, cells).transpose(1, 0, 2, 3)
+        return np.asarray(np.fft.fft(samples.reshape(len(self.factors), -1) * self._window, axis=0))
+
