@@ -74,6 +74,7 @@ class CameraConfig(_Checked):
     undistort: bool = param(False, "remap images to an ideal pinhole with the same K")
     realtime: bool = param(True, "pace finite sources by their stamps")
     loop: bool = param(False, "start a finite source again at its end")
+    jpeg_quality: int = param(95, "of image/compressed (what recordings hold)", lo=1, hi=100)
     reconnect_max_s: float = param(5.0, "longest wait between attempts to reopen a vanished device, s", lo=0.1, hi=60.0)
 
 
@@ -161,7 +162,18 @@ class FlightLinkConfig(_Checked):
     url: str = param("", "autopilot: udpout:host:port, udpin:host:port, serial device[:baud]; empty = no link")
     system_id: int = param(1, "MAVLink system id (the vehicle's)", lo=1, hi=255)
     component_id: int = param(191, "MAVLink component id (191 = onboard computer)", lo=1, hi=255)
+    camera_component_id: int = param(100, "component id we are a MAVLink camera as, for operator tracking; 0 = none",
+                                     lo=0, hi=255)
     max_age_ms: float = param(200.0, "nothing older leaves for the autopilot, ms", lo=1.0, hi=5000.0)
+    max_ahead_ms: float = param(20.0, "stamps further in the future are refused (clock granularity), ms", lo=0.0,
+                                hi=1000.0)
+    critical_s: float = param(0.5, "silence of the stages until the heartbeat says CRITICAL, s", lo=0.05, hi=60.0)
+    emergency_s: float = param(15.0, "silence of the stages until the heartbeat says EMERGENCY, s", lo=0.1, hi=600.0)
+    baud: int = param(115200, "serial speed when the url names none", lo=1200, hi=4000000)
+    obstacle_min_m: float = param(0.3, "nearer depth is no obstacle (propellers, noise), m", lo=0.0, hi=10.0)
+    obstacle_max_m: float = param(30.0, "farther depth is free space, m", lo=1.0, hi=650.0)
+    obstacle_half_height_m: float = param(1.0, "obstacles count this much above and below the vehicle, m", lo=0.1,
+                                          hi=50.0)
 
 
 @dataclass(frozen=True)
@@ -176,6 +188,8 @@ class OverlayConfig(_Checked):
 
 @dataclass(frozen=True)
 class RecorderConfig(_Checked):
+    """Which bag holds the flight."""
+
     bag: str = param("", "rosbag2 folder (MCAP) to write; empty = no recording")
     images: str = param("jpeg", "how camera frames are recorded", choices=("jpeg", "raw", "none"))
     queue: int = param(200, "messages kept while the disk stalls", lo=1, hi=100000)
@@ -188,6 +202,25 @@ class NodeConfig(_Checked):
     autostart: bool = param(True, "configure and activate at start; false = a lifecycle manager does it")
     diagnostics_hz: float = param(2.0, "rate of /diagnostics, Hz", lo=0.1, hi=50.0)
     deadline_ms: float = param(200.0, "results older than this when published are deadline misses, ms", lo=1.0, hi=1e5)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(_Checked):
+    """Offline evaluation (``uav-perception evaluate``); no part of the parameter file of the nodes."""
+
+    score_floor: float = param(0.01, "detections above are scored (COCO has no threshold); the tracker still gets only "
+                               "those above detector.score_min", lo=0.0, hi=1.0)
+    visibility_min: float = param(0.25, "truth less visible is neither required nor punished", lo=0.0, hi=1.0)
+    depth_min_m: float = param(1e-3, "nearest depth that is scored, m", lo=0.0, hi=1000.0)
+    depth_max_m: float = param(200.0, "farthest depth that is scored, m", lo=1.0, hi=100000.0)
+    truth_tolerance_ms: float = param(1.0, "truth and frame belong together when stamps differ by less, ms",
+                                      lo=0.0, hi=1000.0)
+    pose_gap_ms: float = param(250.0, "true poses are interpolated over gaps up to this, ms", lo=0.0, hi=10000.0)
+    prefetch_frames: int = param(3, "frames decoded and detected ahead of the tracker", lo=1, hi=64)
+    worst_frames: int = param(6, "worst frames shown a bag and score", lo=0, hi=100)
+    picture_px: int = param(960, "width of pictures in the report", lo=160, hi=3840)
+    tolerance: float = param(0.01, "a score worse than the baseline's by more is a regression (share of the baseline's "
+                             "value, at least this in absolute terms for scores of 0..1)", lo=0.0, hi=1.0)
 
 
 SECTIONS: dict[str, type[_Checked]] = {

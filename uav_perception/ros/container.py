@@ -1,0 +1,29 @@
+"""The perception process: camera, detector, tracker, depth_pose and overlay in one, frames handed over by reference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .bus import Bus
+from .camera import CameraNode
+from .depth_pose import DepthPoseNode
+from .detector import DetectorNode
+from .main import run
+from .node import StageNode
+from .overlay import OverlayNode
+from .tracker import TrackerNode
+
+
+def make_nodes() -> Sequence[StageNode]:
+    """From the source to the last consumer; activated in the opposite order."""
+    bus = Bus()
+    return [cls(bus) for cls in (CameraNode, DetectorNode, TrackerNode, DepthPoseNode, OverlayNode)]
+
+
+def main() -> int:
+    return run(make_nodes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

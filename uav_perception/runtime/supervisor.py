@@ -1,0 +1,162 @@
+"""Keeps the processes of the graph alive: starts them, restarts what dies, ends them all within the time given."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError, WorkFailed
+from .process import PARENT_VARIABLE, SHARED_MEMORY
+
+BAD_INPUT = 2  # exit code of a process that was given bad input: starting it again would not help
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+STABLE_S = 10.0  # a process that ran this long starts its back-off anew
+
+
+@dataclass
+class _Child:
+    name: str
+    command: Sequence[str]
+    essential: bool
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    due_s: float = 0.0
+    deaths: int = 0  # in a row
+    restarts: int = 0
+    exit_codes: list[int] = field(default_factory=list)
+
+
+class Supervisor:
+    """Not thread-safe: every call from the thread that made it (the kernel ties a child's life to that thread)."""
+
+    def __init__(self, log_folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = log_folder
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._environment = {**(environment or os.environ), PARENT_VARIABLE: str(os.getpid())}
+        self._children: dict[str, _Child] = {}
+
+    def start(self, name: str, command: Sequence[str], essential: bool = True) -> None:
+        """Start a process; its output goes to ``<log folder>/<name>.log``. ``essential``: bad input ends everything."""
+        child = _Child(name, command, essential, self._folder / f"{name}.log")
+        child.log.write_bytes(b"")
+        self._children[name] = child
+        self._spawn(child)
+
+    def _spawn(self, child: _Child) -> None:
+        with open(child.log, "ab") as log:
+            child.process = subprocess.Popen(child.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             env=self._environment, start_new_session=True)
+        child.started_s = time.monotonic()
+
+    def poll(self) -> list[str]:
+        """Look after the children; returns one line for each thing that happened.
+
+        Raises:
+            InputError: an essential process says its input is bad (its own last line is the message).
+        """
+        events = []
+        for child in self._children.values():
+            now = time.monotonic()
+            if child.process is None:
+                if now >= child.due_s:
+                    self._spawn(child)
+                    child.restarts += 1
+                    events.append(f"{child.name}: started again (restart {child.restarts})")
+                continue
+            code = child.process.poll()
+            if code is None:
+                continue
+            if code == BAD_INPUT and child.essential and child.restarts == 0:
+                raise _Reported(self.last_line(child.name))
+            child.process = None
+            child.exit_codes.append(code)
+            child.deaths = 1 if now - child.started_s > STABLE_S else child.deaths + 1
+            child.due_s = now + BACKOFF_S[min(child.deaths, len(BACKOFF_S)) - 1]
+            freed = clean_shared_memory()
+            what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            events.append(f"{child.name}: died ({what}): {self.last_line(child.name)}"
+                          + (f"; freed {freed} leaked shared-memory segments" if freed else ""))
+        return events
+
+    def last_line(self, name: str) -> str:
+        """The last line a process wrote, or where to look."""
+        with contextlib.suppress(OSError):
+            lines = self._children[name].log.read_text(errors="replace").strip().splitlines()
+            if lines:
+                return lines[-1]
+        return f"no output in {self._children[name].log}"
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        return {c.name: c.restarts for c in self._children.values()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {c.name: c.process.pid for c in self._children.values() if c.process is not None}
+
+    def stop(self, grace_s: float = 2.0) -> dict[str, int]:
+        """SIGINT to all, SIGKILL to what is left after ``grace_s``; returns the exit codes."""
+        alive = [c for c in self._children.values() if c.process is not None and c.process.poll() is None]
+        for child in alive:
+            _signal(child, signal.SIGINT)
+        deadline = time.monotonic() + grace_s
+        for child in alive:
+            assert child.process is not None
+            try:
+                child.process.wait(max(deadline - time.monotonic(), 0.01))
+            except subprocess.TimeoutExpired:
+                _signal(child, signal.SIGKILL)
+                child.process.wait()
+        codes = {c.name: c.process.returncode for c in self._children.values() if c.process is not None}
+        if any(code == -signal.SIGKILL for code in codes.values()):
+            clean_shared_memory()
+        self._children.clear()
+        return codes
+
+
+class _Reported(InputError):
+    """A child's own error line, already complete."""
+
+    def __init__(self, line: str) -> None:
+        Exception.__init__(self, line)
+
+
+def _signal(child: _Child, number: int) -> None:
+    assert child.process is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.process.pid, number)  # a session of its own: its helpers get it too
+
+
+def clean_shared_memory() -> int:
+    """Remove Fast DDS segments whose owner is dead (a killed process leaks tens of MB); returns how many.
+
+    Every living owner holds a lock on ``<segment>_el``: what can be locked belongs to nobody.
+    """
+    freed = 0
+    for lock in SHARED_MEMORY.glob("fastrtps_*_el"):
+        if "port" in lock.name:
+            continue
+        try:
+            with open(lock, "rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock.with_name(lock.name.removesuffix("_el")).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+                freed += 1
+        except OSError:  # locked: in use; or another user's
+            continue
+    return freed
+
+
+def require_clean(codes: Mapping[str, int]) -> None:
+    """Raise WorkFailed when a process did not end with 0."""
+    bad = {n: c for n, c in codes.items() if c}
+    if bad:
+        raise WorkFailed(f"exit codes {bad}", "every process to end with 0", "see the log folder")
