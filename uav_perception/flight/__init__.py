@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..records import CameraModel, Pose, TargetStatus
+from ..records import CameraModel, DepthMap, Pose, TargetStatus
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class FlightLink(Protocol):
 
     def send_heartbeat(self, now_ns: int) -> None: ...
 
-    def send_target(self, target: TargetStatus, camera: CameraModel | None, now_ns: int) -> None: ...
+    def send_target(self, target: TargetStatus, camera: CameraModel | None, now_ns: int,
+                    image_size_px: tuple[int, int] | None = None) -> None: ...
 
     def send_odometry(self, pose: Pose, now_ns: int) -> None: ...
+
+    def send_obstacles(self, depth: DepthMap, now_ns: int) -> None: ...
 
     def poll(self) -> list[LinkCommand]: ...
 
