@@ -110,8 +110,9 @@ class TrackerConfig(_Checked):
     acceleration_noise: float = param(1.0, "how fast velocity may wander, sizes/s^1.5", lo=0.0, hi=100.0)
     growth_noise: float = param(0.1, "how fast width and height may wander, sizes/s^0.5", lo=0.0, hi=10.0)
     blind_noise: float = param(1.0, "room for a centre when camera motion is unknown, sizes", lo=0.0, hi=100.0)
+    steady: float = param(0.5, "probability that a target keeps its motion until the next look", lo=0.0, hi=1.0)
     gate: float = param(18.5, "largest squared Mahalanobis distance of a match (18.5 = 99.9 %)", lo=1.0, hi=1000.0)
-    cost_limit: float = param(10.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
+    cost_limit: float = param(1.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
     appearance_weight: float = param(8.0, "cost of a wholly different look; 0 = no appearance cue", lo=0.0, hi=100.0)
     class_cost: float = param(1.0, "cost of another class", lo=0.0, hi=100.0)
     camera_motion: bool = param(True, "take camera motion out by sparse flow")
@@ -192,6 +193,7 @@ class RecorderConfig(_Checked):
 
     bag: str = param("", "rosbag2 folder (MCAP) to write; empty = no recording")
     images: str = param("jpeg", "how camera frames are recorded", choices=("jpeg", "raw", "none"))
+    dense: bool = param(False, "record depth, points, motion_mask and flow too (makes the stages publish them)")
     queue: int = param(200, "messages kept while the disk stalls", lo=1, hi=100000)
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import SourceError
-from ..records import U8
+from ..records import U8, CameraModel
 from .encodings import bgr_from_array, bgr_from_compressed
 from .finite import Picture
 
@@ -77,10 +77,11 @@ class FolderPictures:
     def __init__(self, folder: Path, fps: float) -> None:
         self.files = image_files(folder)
         self.stamps_ns = image_stamps_ns(folder, self.files, fps)
+        self.camera: CameraModel | None = None  # set by those who know it (an importer of a calibrated set)
 
     def pictures(self) -> Iterator[Picture]:
         for path, stamp_ns in zip(self.files, self.stamps_ns, strict=True):
-            yield Picture(stamp_ns, lambda path=path: _read(path))  # type: ignore[misc]
+            yield Picture(stamp_ns, lambda path=path: _read(path), self.camera)  # type: ignore[misc]
 
     def notes(self) -> str:
         return ""

@@ -34,6 +34,10 @@ class Histogram:
                 return FLOOR_MS * math.exp(index * STEP)
         return None
 
+    def bins(self) -> list[tuple[float, int]]:
+        """(centre in ms, count) of every bin that is not empty, ascending."""
+        return [(float(f"{FLOOR_MS * math.exp(i * STEP):.4g}"), n) for i, n in sorted(self._bins.items())]
+
     def summary(self) -> dict[str, float]:
         """p50, p95 and p99 in ms, rounded to the histogram's resolution; empty when nothing was counted."""
         values = {f"p{p}": self.percentile(p) for p in (50, 95, 99)}

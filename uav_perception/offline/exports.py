@@ -1,0 +1,132 @@
+"""What a recording's evaluation writes: results and truth in the formats of the field, packed while they grow.
+
+``detections.json`` / ``annotations.json`` COCO · ``tracks.txt`` / ``gt.txt`` MOTChallenge · ``target.txt`` /
+``target_gt.txt`` OTB (x,y,w,h) · ``poses.tum`` / ``poses_gt.tum`` TUM (camera to world) · ``frames.csv`` all frames.
+Numbers are rounded *before* they are written and scored, so that a reference tool on the files gets the same scores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..geometry import quaternion_from_matrix
+
+F64 = NDArray[np.float64]
+PIXEL_DIGITS, SCORE_DIGITS = 3, 6
+
+
+class Table:
+    """Rows of numbers, 8 bytes each, that grow: 10 000 frames of 20 boxes are 11 MB."""
+
+    def __init__(self, columns: int) -> None:
+        self._columns = columns
+        self._values = array("d")
+
+    def add(self, *row: float) -> None:
+        """One row."""
+        if len(row) != self._columns:
+            raise ValueError(f"{len(row)} values for {self._columns} columns")
+        self._values.extend(row)
+
+    def rows(self) -> F64:
+        """(N, columns)."""
+        return np.frombuffer(self._values, np.float64).reshape(-1, self._columns).copy() if self._values else np.zeros(
+            (0, self._columns))
+
+
+def xywh(xyxy_px: ArrayLike) -> F64:
+    """(N, 4) x, y, w, h rounded as exported."""
+    b = np.asarray(xyxy_px, np.float64).reshape(-1, 4)
+    return np.asarray(np.round(np.hstack([b[:, :2], b[:, 2:] - b[:, :2]]), PIXEL_DIGITS), np.float64)
+
+
+def write_text(path: Path, lines: Iterable[str]) -> None:
+    """Write lines under a temporary name, then give the file its own: a reader never sees half a file."""
+    hidden = path.with_name(f".{path.name}.part")
+    with hidden.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    os.replace(hidden, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """One JSON value, keys sorted, no NaN: equal values give equal files."""
+    write_text(path, [json.dumps(value, sort_keys=True, allow_nan=False, indent=1)])
+
+
+def number(value: float) -> str:
+    """Shortest text of a number; whole numbers without a point."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | None, found: F64,
+               names: Sequence[str]) -> None:
+    """COCO files.
+
+    Args:
+        folder: where ``detections.json`` and, with truth, ``annotations.json`` go.
+        images: (N, 2) image id, stamp in ns / 1e9 (informative).
+        size: width, height in px.
+        truth: (M, 8) image id, index into ``names``, x, y, w, h, ignore 0/1, object number; None = no truth.
+        found: (K, 7) image id, index into ``names``, x, y, w, h, score.
+        names: categories; category id = index + 1.
+    """
+    write_text(folder / "detections.json", _json_list(
+        {"image_id": int(i), "category_id": int(c) + 1, "bbox": [x, y, w, h], "score": s}
+        for i, c, x, y, w, h, s in found.tolist()))
+    if truth is None:
+        return
+
+    def annotations() -> Iterator[str]:
+        yield '{"categories": ' + json.dumps([{"id": i + 1, "name": n} for i, n in enumerate(names)]) + ","
+        yield '"images":'
+        yield from _json_list({"id": int(i), "file_name": f"{stamp:.9f}", "width": size[0], "height": size[1]}
+                              for i, stamp in images.tolist())
+        yield ', "annotations":'
+        yield from _json_list({"id": k + 1, "image_id": int(i), "category_id": int(c) + 1, "bbox": [x, y, w, h],
+                               "area": round(w * h, PIXEL_DIGITS), "iscrowd": int(ignore), "track_id": int(who)}
+                              for k, (i, c, x, y, w, h, ignore, who) in enumerate(truth.tolist()))
+        yield "}"
+
+    write_text(folder / "annotations.json", annotations())
+
+
+def _json_list(items: Iterable[dict[str, Any]]) -> Iterator[str]:
+    yield "["
+    previous: str | None = None
+    for item in items:
+        if previous is not None:
+            yield previous + ","
+        previous = json.dumps(item)
+    if previous is not None:
+        yield previous
+    yield "]"
+
+
+def write_mot(path: Path, rows: F64, truth: bool) -> None:
+    """MOTChallenge text of (N, 7) frame, id, x, y, w, h, confidence; truth lines carry class 1 and visibility 1."""
+    tail = ",1,1" if truth else ",-1,-1,-1"
+    write_text(path, (",".join(number(v) for v in row) + tail for row in rows.tolist()))
+
+
+def write_otb(path: Path, boxes: F64) -> None:
+    """x,y,w,h a line; NaN where there is none."""
+    write_text(path, (",".join("NaN" if v != v else number(v) for v in row) for row in boxes.tolist()))
+
+
+def write_tum(path: Path, stamps_ns: NDArray[np.int64], poses: F64) -> None:
+    """TUM trajectory (seconds tx ty tz qx qy qz qw) of (N, 4, 4) ``world_from_camera``."""
+    def lines() -> Iterator[str]:
+        for stamp, pose in zip(stamps_ns.tolist(), poses, strict=True):
+            w, x, y, z = quaternion_from_matrix(pose[:3, :3])
+            values = [*pose[:3, 3], x, y, z, w]
+            yield f"{stamp // 10**9}.{stamp % 10**9:09d} " + " ".join(f"{v:.9f}" for v in values)
+
+    write_text(path, lines())

@@ -1,0 +1,1 @@
+"""Scores of the field, from the same numbers that are exported: run the reference tools on the files to check."""
