@@ -104,7 +104,7 @@ class Crowd:
         self._traffic(density)
         for x, y, yaw in place.slots:
             if rng.random() < density.parked:
-                self._add(self._vehicle_kind(0.03, 0.0), still=(x + rng.normal(0, 0.15), y + rng.normal(0, 0.15),
+                self._add(self._vehicle_kind(0.0, 0.0), still=(x + rng.normal(0, 0.15), y + rng.normal(0, 0.15),
                                                                 yaw + rng.normal(0, 0.03)))
         for x, y, yaw in place.racks:
             if rng.random() < 0.8:

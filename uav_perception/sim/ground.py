@@ -19,20 +19,20 @@ from .world import Ground
 # hue range, saturation range, value range, strength of noise, thermal offset
 _LOOK: dict[int, tuple[tuple[float, float], tuple[float, float], tuple[float, float], float, float]] = {
     GRASS: ((0.17, 0.30), (0.25, 0.60), (0.22, 0.50), 0.55, -0.12),
-    DRY: ((0.08, 0.15), (0.15, 0.40), (0.35, 0.62), 0.45, 0.0),
+    DRY: ((0.10, 0.17), (0.12, 0.38), (0.32, 0.62), 0.45, 0.0),
     ASPHALT: ((0.0, 1.0), (0.0, 0.08), (0.28, 0.58), 0.16, 0.18),
     NEW_ASPHALT: ((0.5, 0.7), (0.0, 0.10), (0.17, 0.36), 0.12, 0.24),
     CONCRETE: ((0.05, 0.15), (0.0, 0.10), (0.48, 0.80), 0.14, 0.10),
-    PAVING: ((0.0, 0.12), (0.03, 0.28), (0.38, 0.68), 0.16, 0.10),
+    PAVING: ((0.03, 0.15), (0.0, 0.18), (0.38, 0.70), 0.16, 0.10),
     WHITE: ((0.0, 1.0), (0.0, 0.04), (0.75, 0.95), 0.18, 0.02),
     YELLOW: ((0.11, 0.14), (0.5, 0.8), (0.65, 0.85), 0.18, 0.03),
     CROP_A: ((0.12, 0.28), (0.25, 0.60), (0.28, 0.62), 0.40, -0.08),
     CROP_B: ((0.07, 0.22), (0.20, 0.50), (0.30, 0.60), 0.45, -0.04),
     GRAVEL: ((0.07, 0.12), (0.05, 0.20), (0.42, 0.68), 0.32, 0.06),
     WATER: ((0.45, 0.60), (0.15, 0.45), (0.14, 0.32), 0.08, -0.30),
-    COURT_A: ((0.0, 1.0), (0.30, 0.60), (0.30, 0.60), 0.08, 0.12),
+    COURT_A: ((0.0, 1.0), (0.15, 0.55), (0.30, 0.60), 0.08, 0.12),
     COURT_B: ((0.0, 1.0), (0.20, 0.55), (0.30, 0.60), 0.08, 0.10),
-    DIRT: ((0.05, 0.10), (0.20, 0.45), (0.30, 0.55), 0.38, 0.05),
+    DIRT: ((0.07, 0.12), (0.15, 0.42), (0.28, 0.52), 0.38, 0.05),
     PATCH: ((0.0, 1.0), (0.0, 0.08), (0.15, 0.50), 0.14, 0.10),
     SNOW: ((0.55, 0.65), (0.0, 0.05), (0.85, 0.97), 0.08, -0.30),
     BLUE: ((0.55, 0.65), (0.4, 0.7), (0.4, 0.7), 0.10, 0.05),
@@ -133,10 +133,11 @@ class Painter:
         small = self._spread(noise_tile(1024, 0.5, 4), 4).astype(np.float32) - 128
         mix = 0.5 * broad + 0.6 * medium + 0.5 * small
         factor = 1 + mix * gain[self.map]
-        tint = 1 + 0.0016 * broad
+        tint = 1 + 0.0006 * broad
         paint = np.empty((*self.map.shape, 3), np.uint8)
         for channel, lean in enumerate((tint, np.float32(1), 2 - tint)):
             paint[..., channel] = np.clip(lut[:, channel][self.map] * factor * lean, 2, 250)
+        paint = np.asarray(cv2.GaussianBlur(paint, (0, 0), 0.6), np.uint8)  # rounds the stairs of drawn edges
         quarter: Any = self.map[::4, ::4]
         heat = warm[quarter] + 0.0012 * cv2.resize(mix, quarter.shape[::-1], interpolation=cv2.INTER_AREA)
         heat = cv2.GaussianBlur(heat, (0, 0), 2.0)

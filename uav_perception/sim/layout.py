@@ -67,7 +67,7 @@ class Plan:
 
     rng: np.random.Generator
     size_m: float = 256.0
-    side_px: int = 4096
+    side_px: int = 3072
     base: int = g.GRASS
     hills_m: float = 0.8
     routes: list[Route] = field(default_factory=list)
@@ -255,12 +255,13 @@ class Plan:
                 way = resample(run if row % 2 else run[::-1])
                 self.routes.append(Route(way, rng.uniform(2, 5)))
 
-    def free(self, x: float, y: float, reach: float, blocked: tuple[int, ...] = (*ROADWAY, g.CONCRETE, g.PAVING, g.PATCH)) -> bool:
-        """Whether nothing but open ground lies within ``reach``."""
+    def free(self, x: float, y: float, reach: float, pavements: bool = False) -> bool:
+        """Whether nothing but open ground (and ``pavements``) lies within ``reach``."""
+        blocked = {*ROADWAY, g.PATCH} | (set() if pavements else {g.CONCRETE, g.PAVING} - {self.base})
         if max(abs(x), abs(y)) > self.half * 1.2:
             return False
         dx, dy = np.meshgrid(np.linspace(-reach, reach, 9), np.linspace(-reach, reach, 9))
-        return not np.isin(self.painter.at(x + dx, y + dy), blocked).any()
+        return not np.isin(self.painter.at(x + dx, y + dy), list(blocked)).any()
 
     def buildings(self, count: int, height: tuple[float, float], size: tuple[float, float], yaw: float | None = None) -> None:
         """Up to ``count`` buildings where the ground is open."""
@@ -303,7 +304,7 @@ class Plan:
                 lamp(self.static, rng, x, y, self.z(x, y), rng.uniform(0, 6.3))
         for _ in range(clutters * 3):
             x, y = rng.uniform(-self.half, self.half, 2)
-            if clutters and self.free(x, y, 1.5, (*ROADWAY, g.PATCH)):
+            if clutters and self.free(x, y, 1.5, pavements=True):
                 clutter(self.static, rng, x, y, self.z(x, y), rng.uniform(0, 6.3))
                 clutters -= 1
         for _ in range(hedges):

@@ -70,13 +70,12 @@ def develop(linear_bgr: F32, sensor: Sensor, light: Light, rng: np.random.Genera
     return np.clip(255 * x + 0.5, 0, 255).astype(np.uint8)
 
 
-def develop_thermal(warmth: F32, sensor: Sensor, rng: np.random.Generator) -> U8:
+def develop_thermal(warmth: F32, sensor: Sensor, rng: np.random.Generator, gain: float = 2.0, offset: float = 0.0) -> U8:
     """(H, W) warmth to a white-hot picture with automatic gain, uint8 BGR."""
     x = _optics(warmth, sensor)
     low, high = np.quantile(x[::4, ::4], [0.01, 0.97])
     middle = float(np.median(x[::4, ::4]))
-    span = max(high - low, 0.5)
-    x = 0.5 + (x - middle) / (span * rng.uniform(1.3, 2.6)) * sensor.contrast + rng.uniform(-0.15, 0.15)
+    x = 0.5 + (x - middle) / (max(float(high - low), 0.5) * gain) * sensor.contrast + offset
     noise = rng.standard_normal(x.shape, np.float32)
     columns = rng.standard_normal(x.shape[1], np.float32)[None]
     x = x + sensor.noise * (noise + 0.3 * columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,7 @@ def linear(srgb: Any) -> F32:
 
 def hsv(hue: float, saturation: float, value: float) -> F32:
     """Display BGR of a hue, saturation and value, all 0..1."""
-    k = (np.array([1.0, 3.0, 5.0]) + hue * 6.0) % 6.0  # blue, green, red
-    return np.asarray(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1)), np.float32)
+    return np.array(colorsys.hsv_to_rgb(hue, saturation, value)[::-1], np.float32)
 
 
 def car_paint(rng: np.random.Generator) -> F32:

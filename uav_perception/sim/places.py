@@ -115,7 +115,7 @@ def park(rng: np.random.Generator) -> Place:
 
 def plaza(rng: np.random.Generator) -> Place:
     """Paved squares and sports courts full of people and two-wheelers."""
-    plan = _plan(rng, (g.PAVING, g.CONCRETE, g.ASPHALT, g.COURT_A), 0.2)
+    plan = _plan(rng, (g.PAVING, g.CONCRETE, g.ASPHALT), 0.2)
     p, yaw = plan.painter, rng.uniform(0, 2 * np.pi)
     for _ in range(int(rng.integers(2, 7))):
         at, size = rng.uniform(-80, 80, 2), (float(rng.uniform(22, 45)), float(rng.uniform(13, 25)))

@@ -102,6 +102,11 @@ class _Hits:
     normal: F32
 
 
+def _face_viewer(hits: _Hits) -> None:
+    """Turn normals to the side the ray came from."""
+    hits.normal[np.einsum("ni,ni->n", hits.normal, hits.direction) > 0] *= -1
+
+
 Pick = Callable[[tuple[int, int, int, int]], Any]  # image rectangle (x1, y1, x2, y2) -> indices of rays
 
 
@@ -122,6 +127,50 @@ def _bounds(points_world: F64, view: View, pad_px: int = 1) -> tuple[int, int, i
     return rect if rect[0] < rect[2] and rect[1] < rect[3] else None
 
 
+class _Together:
+    """All objects that show or cast shadows in a view as one ray caster (None when there are none)."""
+
+    def __init__(self, view: View, objects: Sequence[Object], light: Light) -> None:
+        vertices, faces, self.first, self.of = [], [], [], []
+        n_vertices = n_faces = 0
+        for i, thing in enumerate(objects):
+            m = thing.world_from_object
+            corners = thing.model.corners @ m[:3, :3].T + m[:3, 3]
+            fall = (corners[:, 2:] - corners[:, 2].min() + 1.0) / max(light.toward_sun[2], 0.05)
+            if _bounds(np.concatenate([corners, corners - fall * light.toward_sun]), view, 3) is None:
+                continue
+            mesh = thing.model.mesh
+            vertices.append(mesh.vertices @ m[:3, :3].T.astype(np.float32) + m[:3, 3].astype(np.float32))
+            faces.append(mesh.faces + n_vertices)
+            self.of.append(i)
+            self.first.append(n_faces)
+            n_vertices += len(mesh.vertices)
+            n_faces += len(mesh.faces)
+        self.mesh = Mesh(np.concatenate(vertices), np.concatenate(faces), np.zeros(n_faces, np.int32)) if vertices else None
+        self.caster = ray_caster(self.mesh) if self.mesh else None
+
+    def trace(self, hits: _Hits) -> None:
+        """Put the objects in front of what ``hits`` found so far."""
+        if self.mesh is None or self.caster is None:
+            return
+        found = self.caster.run(hits.origin, hits.direction, output=True)
+        front = np.flatnonzero((found["primID"] >= 0) & (found["tfar"] < hits.depth))
+        face = found["primID"][front]
+        which = np.searchsorted(self.first, face, side="right") - 1
+        hits.depth[front] = found["tfar"][front]
+        hits.owner[front] = np.asarray(self.of, np.int32)[which]
+        hits.prim[front] = face - np.asarray(self.first, np.int32)[which]
+        normal = -found["Ng"][front]  # Embree's geometric normal; its sign is settled by the viewer's side
+        hits.normal[front] = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
+
+    def blocks(self, start: F32, toward: F32) -> Bool:
+        """Which of the (N, 3) points have an object between them and the sun."""
+        if self.caster is None or len(start) == 0:
+            return np.zeros(len(start), bool)
+        rays = np.ascontiguousarray(np.broadcast_to(toward, start.shape))
+        return np.asarray(self.caster.run(np.ascontiguousarray(start), rays, query="OCCLUDED") >= 0)
+
+
 class Renderer:
     """Draws a world with objects. Deterministic: equal inputs give equal pixels."""
 
@@ -139,8 +188,10 @@ class Renderer:
             return rows[y1:y2, x1:x2].ravel()
 
         hits = self._rays(view, xs.astype(np.float32), ys.astype(np.float32))
+        self._trace_static(hits)
         outline = self._trace(hits, view, objects, whole)
-        color, lit = self._shade(hits, view, objects, light, whole, thermal)
+        together = _Together(view, objects, light)
+        color, lit = self._shade(hits, view, objects, light, whole, thermal, together)
         edge = np.flatnonzero(self._edges(hits, color, lit, h, w))
         if len(edge):
             slot = np.full(w * h, -1, np.int32)
@@ -156,8 +207,10 @@ class Renderer:
 
             offsets = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]], np.float32)
             fine = self._rays(view, (xs[edge] + offsets[:, :1]).ravel(), (ys[edge] + offsets[:, 1:]).ravel())
-            self._trace(fine, view, objects, some)
-            samples, _ = self._shade(fine, view, objects, light, some, thermal)
+            self._trace_static(fine)
+            together.trace(fine)
+            _face_viewer(fine)
+            samples, _ = self._shade(fine, view, objects, light, some, thermal, together)
             color[edge] = samples.reshape(4, n, -1).mean(0)
         shape = (h, w) if thermal else (h, w, 3)
         return Rendered(color.reshape(shape), hits.depth.reshape(h, w), hits.owner.reshape(h, w), outline)
@@ -177,7 +230,7 @@ class Renderer:
         return _Hits(px, py, np.ascontiguousarray(origin), np.ascontiguousarray(direction, np.float32), np.empty(0, np.float32),
                      np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
-    def _trace(self, hits: _Hits, view: View, objects: Sequence[Object], pick: Pick) -> F64:
+    def _trace_static(self, hits: _Hits) -> None:
         static = self.world.static
         found = static.caster.run(hits.origin, hits.direction, output=True)
         hits.prim = found["primID"]
@@ -186,6 +239,10 @@ class Renderer:
         hits.depth[missed] = np.inf
         hits.owner = np.where(missed, SKY, STATIC).astype(np.int32)
         hits.normal = static.normals[hits.prim]
+
+    @staticmethod
+    def _trace(hits: _Hits, view: View, objects: Sequence[Object], pick: Pick) -> F64:
+        """Each object in its own frame, where it can be: exact, and it shows the outline behind other things too."""
         outline = np.zeros((len(objects), 5))
         for i, thing in enumerate(objects):
             rect = _bounds(thing.model.corners @ thing.world_from_object[:3, :3].T + thing.world_from_object[:3, 3], view)
@@ -207,15 +264,14 @@ class Renderer:
             hits.owner[front] = i
             normal = thing.model.normals[found["primID"][nearer]] @ inverse[:3, :3]
             hits.normal[front] = normal / np.linalg.norm(normal, axis=1, keepdims=True)
-        facing = np.einsum("ni,ni->n", hits.normal, hits.direction)
-        hits.normal[facing > 0] *= -1
+        _face_viewer(hits)
         return outline
 
     def _shade(self, hits: _Hits, view: View, objects: Sequence[Object], light: Light, pick: Pick,
-               thermal: bool) -> tuple[F32, Bool]:
+               thermal: bool, together: _Together) -> tuple[F32, Bool]:
         finite = np.where(np.isfinite(hits.depth), hits.depth, 0).astype(np.float32)
         point = hits.origin + finite[:, None] * hits.direction
-        lit, open_sky = self._light(hits, point, view, objects, light, pick)
+        lit, open_sky = self._light(hits, point, view, objects, light, pick, together)
         if thermal:
             return self._warmth(hits, point, objects, lit, open_sky, light), lit
         albedo, gloss = self._albedo(hits, point, objects, view)
@@ -249,7 +305,7 @@ class Renderer:
         return np.asarray(fresnel[:, None] * sky + (6 * gloss * spot * lit)[:, None] * light.sun, np.float32)
 
     def _light(self, hits: _Hits, point: F32, view: View, objects: Sequence[Object], light: Light,
-               pick: Pick) -> tuple[Bool, F32]:
+               pick: Pick, together: _Together) -> tuple[Bool, F32]:
         """Which points the sun reaches, and the share of the sky that is open (darker beside and under objects)."""
         toward = light.toward_sun.astype(np.float32)
         start = point + 0.03 * hits.normal
@@ -257,35 +313,27 @@ class Renderer:
         leaf = (hits.owner == STATIC) & (self.world.static.kind[hits.prim] == LEAF)
         lit = solid & (leaf | (np.einsum("ni,i->n", hits.normal, toward) > 0))
         ask = np.flatnonzero(lit)
-        towards = np.broadcast_to(toward, (len(ask), 3))
-        lit[ask] = self.world.static.caster.run(np.ascontiguousarray(start[ask]), np.ascontiguousarray(towards),
-                                                query="OCCLUDED") < 0
+        towards = np.ascontiguousarray(np.broadcast_to(toward, (len(ask), 3)))
+        lit[ask] = self.world.static.caster.run(np.ascontiguousarray(start[ask]), towards, query="OCCLUDED") < 0
+        ask = ask[lit[ask]]
+        lit[ask] = ~together.blocks(start[ask], toward)
         open_sky = np.ones(len(point), np.float32)
         for thing in objects:
-            m = thing.world_from_object
-            corners = thing.model.corners @ m[:3, :3].T + m[:3, 3]
-            low = corners[:, 2].min() - 1.0
-            shadow = corners - (corners[:, 2:] - low) / max(light.toward_sun[2], 0.05) * light.toward_sun
-            rect = _bounds(np.concatenate([corners, shadow]), view, pad_px=3)
+            m, lo, hi = thing.world_from_object, thing.model.corners[0], thing.model.corners[7]
+            skirt = 0.7 * (hi[2] - lo[2])
+            foot = np.array([[x, y, 0.0] for x in (lo[0] - skirt, hi[0] + skirt) for y in (lo[1] - skirt, hi[1] + skirt)])
+            rect = _bounds(foot @ m[:3, :3].T + m[:3, 3], view)
             rays = pick(rect) if rect is not None else ()
             if len(rays) == 0:
                 continue
+            rays = rays[hits.owner[rays] == STATIC]
             inverse = np.linalg.inv(m).astype(np.float32)
-            local = start[rays] @ inverse[:3, :3].T + inverse[:3, 3]
-            ask = np.flatnonzero(lit[rays])
-            if len(ask):
-                sunward = np.broadcast_to(toward @ inverse[:3, :3].T, (len(ask), 3))
-                blocked = thing.model.caster.run(np.ascontiguousarray(local[ask]), np.ascontiguousarray(sunward),
-                                                 query="OCCLUDED") >= 0
-                lit[rays[ask[blocked]]] = False
-            still = hits.owner[rays] == STATIC
-            lo, hi = thing.model.corners[0], thing.model.corners[7]
-            beside = np.linalg.norm(np.maximum(np.maximum(lo[:2] - local[:, :2], local[:, :2] - hi[:2]), 0), axis=1)
-            reach = 0.35 * (hi[2] - lo[2])
-            above = np.clip(1 - local[:, 2] / max(hi[2], 0.1), 0, 1)
-            depth = np.clip(np.minimum(hi[1] - np.abs(local[:, 1]), hi[0] - np.abs(local[:, 0])) / 0.5, 0, 1)  # under it
-            shade = np.where(beside > 0, 0.45 * np.exp(-beside / reach), 0.45 + 0.45 * depth) * above
-            open_sky[rays] *= np.where(still, 1 - shade, 1).astype(np.float32)
+            local = point[rays] @ inverse[:3, :3].T + inverse[:3, 3]
+            out = np.maximum(np.abs(local[:, :2] - 0.5 * (lo + hi)[:2].astype(np.float32)) - 0.5 * (hi - lo)[:2].astype(np.float32), 0)
+            beside = np.hypot(out[:, 0], out[:, 1])
+            above = np.clip(1 - local[:, 2] / np.float32(max(hi[2], 0.1)), 0, 1)
+            shade = np.where(beside > 0, 0.45 * np.exp(-beside / (0.5 * skirt)), 0.85) * above
+            open_sky[rays] *= (1 - shade).astype(np.float32)
         return lit, open_sky
 
     def _albedo(self, hits: _Hits, point: F32, objects: Sequence[Object], view: View) -> tuple[F32, F32]:

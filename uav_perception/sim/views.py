@@ -13,6 +13,7 @@ from .layout import Place
 from .look import Sensor, compress, develop, develop_thermal, random_light, random_sensor
 from .places import PLACES
 from .render import Rendered, Renderer, View
+from .trajectories import look_at
 
 VIEWS_PER_PLACE = 40  # building a place costs about as much as a few views of it
 _MIX = {"street": 0.22, "junction": 0.22, "roundabout": 0.14, "parking": 0.12, "town": 0.10, "park": 0.05, "plaza": 0.08,
@@ -25,19 +26,6 @@ def camera_matrix(width_px: int, height_px: int, horizontal_fov_rad: float) -> F
     """K of an ideal pinhole with square pixels and a centred principal point."""
     f = width_px / 2 / np.tan(horizontal_fov_rad / 2)
     return np.array([[f, 0, (width_px - 1) / 2], [0, f, (height_px - 1) / 2], [0, 0, 1]])
-
-
-def look_at(position: F64, yaw_rad: float, down_rad: float, roll_rad: float = 0.0) -> F64:
-    """``world_from_camera`` (4, 4) of a camera heading ``yaw_rad`` (counter-clockwise from east), looking down by ``down_rad``."""
-    c, s, cd, sd = np.cos(yaw_rad), np.sin(yaw_rad), np.cos(down_rad), np.sin(down_rad)
-    forward = np.array([c * cd, s * cd, -sd])
-    right = np.array([s, -c, 0.0])
-    down = np.cross(forward, right)
-    cr, sr = np.cos(roll_rad), np.sin(roll_rad)
-    m = np.eye(4)
-    m[:3, :3] = np.stack([cr * right + sr * down, cr * down - sr * right, forward], 1)
-    m[:3, 3] = position
-    return m
 
 
 def visible_boxes(rendered: Rendered, count: int) -> tuple[F32, I32]:
@@ -91,7 +79,10 @@ def random_view(seed: int, width_px: int = 512, height_px: int = 512, altitude_m
                           altitude_m, down_rad)
     rendered = renderer.render(view, objects, light, thermal)
     sensor = random_sensor(rng)
-    image = develop_thermal(rendered.color, _soft(sensor), rng) if thermal else develop(rendered.color, sensor, light, rng)
+    if thermal:
+        image = develop_thermal(rendered.color, _soft(sensor), rng, rng.uniform(1.3, 2.6), rng.uniform(-0.15, 0.15))
+    else:
+        image = develop(rendered.color, sensor, light, rng)
     if rng.random() < 0.7:
         image = compress(image, int(rng.integers(40, 96)))
     boxes, pixels = visible_boxes(rendered, len(objects))

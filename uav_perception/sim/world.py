@@ -74,11 +74,9 @@ class Ground:
         return levels
 
     def _texels(self, x: F32, y: F32, texture: U8) -> tuple[F32, F32]:
-        side, half = texture.shape[0], self.size_m / 2
-        u = half - np.abs(half - np.mod(x + half, 2 * self.size_m))  # mirrored: 0..size, then back
-        u = np.where(u < -half, -self.size_m - u, u) + half
-        v = half - np.abs(half - np.mod(half - y, 2 * self.size_m))
-        v = np.where(v < -half, -self.size_m - v, v) + half
+        side, size = texture.shape[0], self.size_m
+        u = size - np.abs(size - np.mod(x + size / 2, 2 * size))  # mirrored: 0..size, then back
+        v = size - np.abs(size - np.mod(size / 2 - y, 2 * size))
         k = np.float32(side / self.size_m)
         return (u * k - 0.5).astype(np.float32), (v * k - 0.5).astype(np.float32)
 
