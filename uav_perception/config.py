@@ -101,7 +101,8 @@ class TrackerConfig(_Checked):
     high_score: float = param(0.4, "detections above start and continue tracks (first association)", lo=0.0, hi=1.0)
     low_score: float = param(0.1, "detections above continue tracks (second association)", lo=0.0, hi=1.0)
     confirm_hits: int = param(2, "detections in a row until a track is confirmed", lo=1, hi=100)
-    coast_s: float = param(2.0, "a track unseen for longer is removed, s", lo=0.0, hi=60.0)
+    coast_s: float = param(2.0, "a track unseen for longer is lost, s", lo=0.0, hi=60.0)
+    coast_looks: int = param(10, "... but not before so many looks in a row missed it (slow detectors)", lo=1, hi=1000)
     target_tracker: str = param("lsart", "tracker of the locked target", choices=("lsart", "kcf", "csrt", "nano"))
     auto_lock: bool = param(False, "lock the best track when nothing is locked")
     centre_noise: float = param(0.07, "spread of a detection's centre, sizes", lo=1e-3, hi=1.0)
@@ -221,6 +222,7 @@ class EvaluateConfig(_Checked):
     prefetch_frames: int = param(3, "frames decoded and detected ahead of the tracker", lo=1, hi=64)
     worst_frames: int = param(6, "worst frames shown a bag and score", lo=0, hi=100)
     picture_px: int = param(960, "width of pictures in the report", lo=160, hi=3840)
+    pictures_max: int = param(200, "pictures in one report", lo=0, hi=10000)
     tolerance: float = param(0.01, "a score worse than the baseline's by more is a regression (share of the baseline's "
                              "value, at least this in absolute terms for scores of 0..1)", lo=0.0, hi=1.0)
 

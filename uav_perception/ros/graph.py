@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "uav_perception"
 
@@ -18,14 +20,11 @@ class Process:
     module: str
     nodes: tuple[str, ...]
 
-    def command(self, parameter_files: Sequence[str | Path] = (), namespace: str = "",
-                parameters: Sequence[str] = ()) -> list[str]:
-        """How `fly` starts it; ``parameters`` are ``node:name:=value`` texts."""
+    def command(self, parameter_files: Sequence[str | Path] = (), namespace: str = "") -> list[str]:
+        """How `fly` starts it."""
         words = [sys.executable, "-m", self.module, "--ros-args"]
         for file in parameter_files:
             words += ["--params-file", str(file)]
-        for text in parameters:
-            words += ["-p", text]
         if namespace:
             words += ["-r", f"__ns:=/{namespace.strip('/')}"]
         return words
@@ -51,6 +50,20 @@ def processes(composed: bool = True, record: bool = False) -> tuple[Process, ...
     return (*first, _alone("flight_link"), *perception)
 
 
+def overrides(source: str | None = None, detector: str | None = None, fc: str | None = None, bag: str | None = None,
+              film: str | None = None) -> dict[str, dict[str, Any]]:
+    """Node -> parameters for what a command line or launch argument gave; empty and None mean "as the file says"."""
+    given = {"camera": {"source": source}, "detector": {"model": detector}, "flight_link": {"url": fc},
+             "recorder": {"bag": bag}, "overlay": {"video": film}}
+    kept = {node: {k: v for k, v in values.items() if v} for node, values in given.items()}
+    return {node: values for node, values in kept.items() if values}
+
+
+def quoted(text: str) -> str:
+    """``text`` as a YAML string, so that `-p node:name:=123` stays text."""
+    return json.dumps(text)
+
+
 def parameter_file() -> Path | None:
     """launch/params/flight.yaml of the checkout or of the installed share folder; None: defaults of config.py."""
     inside = Path("launch") / "params" / "flight.yaml"
@@ -59,6 +72,6 @@ def parameter_file() -> Path | None:
         from ament_index_python.packages import get_package_share_directory
 
         places.append(Path(get_package_share_directory(PACKAGE)))
-    except (ImportError, LookupError):
+    except (ImportError, LookupError, OSError):  # no index, or not in it
         pass
     return next((p / inside for p in places if (p / inside).is_file()), None)

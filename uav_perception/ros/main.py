@@ -16,7 +16,12 @@ from ..runtime.process import prepare
 if TYPE_CHECKING:
     from .node import StageNode
 
+END_S = 2.0  # a node that takes longer to end is left behind
 SPIN_S = 0.1  # how long the executor may wait before signals are looked at
+
+
+class _AlreadySaid(Exception):
+    """A node could not start and has logged why."""
 
 
 def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | None = None) -> int:
@@ -42,6 +47,8 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | Non
             executor.add_node(node)
         while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=SPIN_S)
+    except _AlreadySaid:
+        return 2
     except UavPerceptionError as e:
         print(f"uav-perception: {type(e).__name__}: {e}", file=sys.stderr)
         return e.exit_code
@@ -84,23 +91,26 @@ def _bring_up(nodes: Sequence[StageNode], stop: threading.Event) -> None:
         while thread.is_alive() and not stop.is_set():
             thread.join(0.1)
     if stop.is_set():
+        for thread in threads:
+            thread.join(END_S)
         return
     for node in reversed(wanted):
         if not node.problem:
             node.trigger_activate()
-    broken = [n for n in wanted if n.problem]
-    if broken:
-        from ..errors import InputError
-
-        error = InputError("", "", "")
-        error.args = ("; ".join(f"{n.get_name()}: {n.problem}" for n in broken),)
-        raise error
+    if any(n.problem for n in wanted):
+        raise _AlreadySaid
 
 
 def _end(nodes: Sequence[StageNode]) -> None:
-    for node in nodes:
+    def close(node: StageNode) -> None:
         with contextlib.suppress(Exception):  # the others must still be ended
             node.close()
+
+    threads = [threading.Thread(target=close, args=(n,), daemon=True) for n in nodes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(END_S)
     if nodes:
         threading.Event().wait(0.05)  # let the last messages reach their readers before the writers vanish
     for node in nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from ..config import NodeConfig
 from ..engine import EngineInfo
 from ..errors import UavPerceptionError
+from ..runtime.process import PARENT_VARIABLE
 from ..runtime.stats import StageStats
 from . import convert
 from .bus import Bus
@@ -22,6 +24,7 @@ from .topics import DIAGNOSTICS, Topic
 
 OK, WARN, ERROR = 0, 1, 2
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUPERVISOR = os.environ.get(PARENT_VARIABLE, "")  # whose flight this is, where several share a network
 SILENT_S = 2.0  # an active stage that says nothing for longer is worth a warning
 
 
@@ -191,7 +194,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             text = f"{text}; {note}"
         if self._qos_note:
             level, text = max(level, WARN), f"{text}; {self._qos_note}"
-        values: dict[str, Any] = {"instance": self._instance, "active": self.active, **_flat(numbers), **details}
+        values: dict[str, Any] = {"instance": self._instance, "supervisor": SUPERVISOR, "active": self.active, **_flat(numbers), **details}
         if self.engine is not None:
             values |= {"engine": self.engine.name, "backend": self.engine.backend, "precision": self.engine.precision,
                        "why": self.engine.why}

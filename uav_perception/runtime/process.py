@@ -14,6 +14,7 @@ MALLOPT = ((-3, 32 << 20), (-1, 256 << 20), (-2, 64 << 20))  # M_MMAP_THRESHOLD,
 MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 TRANSPORT_VARIABLES = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE",
                        "RMW_FASTRTPS_USE_QOS_FROM_XML")
+FASTDDS_2 = ("humble", "iron", "jazzy")  # distributions whose Fast DDS knows the variable by its old name
 SHARED_MEMORY = Path("/dev/shm")
 SEGMENT_BYTES = 64 << 20
 PARENT_VARIABLE = "UAV_PERCEPTION_DIE_WITH_PARENT"
@@ -42,7 +43,7 @@ def prepare() -> None:
 
 
 def tune_malloc() -> bool:
-    """Stop glibc from returning frame-sized blocks to the kernel; False where the user has set it or it is not glibc."""
+    """Keep glibc from returning frame-sized blocks to the kernel; False where the user decides or it is not glibc."""
     if any(v in os.environ for v in MALLOC_VARIABLES):
         return False
     try:
@@ -65,8 +66,8 @@ def transport() -> tuple[str, str]:
     except OSError:
         free = 0
     if free < 6 * SEGMENT_BYTES and not chosen:
-        return "default", (f"{SHARED_MEMORY} has {free >> 20} MB free, {6 * SEGMENT_BYTES >> 20} are needed; large images "
-                           "may be lost between processes (in a container: --shm-size=1g or --ipc=host)")
+        return "default", (f"{SHARED_MEMORY} has {free >> 20} MB free, {6 * SEGMENT_BYTES >> 20} are needed; large "
+                           "images may be lost between processes (in a container: --shm-size=1g or --ipc=host)")
     return "shm", f"{SEGMENT_BYTES >> 20} MB shared-memory segments for frames, UDP for other machines"
 
 
@@ -84,8 +85,8 @@ def choose_transport() -> None:
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_text(text)
         os.replace(fresh, path)
-    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(path)
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(path)  # the name until Fast DDS 2.x (Humble)
+    old = os.environ.get("ROS_DISTRO") in FASTDDS_2
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"] = str(path)
 
 
 def die_with_parent() -> None:

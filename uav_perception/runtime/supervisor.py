@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError, WorkFailed
+from ..errors import InputError
 from .process import PARENT_VARIABLE, SHARED_MEMORY
 
 BAD_INPUT = 2  # exit code of a process that was given bad input: starting it again would not help
@@ -75,7 +76,7 @@ class Supervisor:
             if code is None:
                 continue
             if code == BAD_INPUT and child.essential and child.restarts == 0:
-                raise _Reported(self.last_line(child.name))
+                raise _Reported(self.reason(child.name))
             child.process = None
             child.exit_codes.append(code)
             child.deaths = 1 if now - child.started_s > STABLE_S else child.deaths + 1
@@ -85,6 +86,15 @@ class Supervisor:
             events.append(f"{child.name}: died ({what}): {self.last_line(child.name)}"
                           + (f"; freed {freed} leaked shared-memory segments" if freed else ""))
         return events
+
+    def reason(self, name: str) -> str:
+        """The error a process ended with: the texts of its last error lines, without time stamps."""
+        with contextlib.suppress(OSError):
+            lines = self._children[name].log.read_text(errors="replace").splitlines()
+            errors = [m for line in lines if (m := re.match(r"\[ERROR\] \[[\d.]+\] \[(\S+?)\]: (.*)", line))]
+            if errors:
+                return "; ".join(dict.fromkeys(f"{m[1]}: {m[2]}" for m in errors))
+        return self.last_line(name).removeprefix("uav-perception: ")
 
     def last_line(self, name: str) -> str:
         """The last line a process wrote, or where to look."""
@@ -102,24 +112,31 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         return {c.name: c.process.pid for c in self._children.values() if c.process is not None}
 
-    def stop(self, grace_s: float = 2.0) -> dict[str, int]:
-        """SIGINT to all, SIGKILL to what is left after ``grace_s``; returns the exit codes."""
-        alive = [c for c in self._children.values() if c.process is not None and c.process.poll() is None]
-        for child in alive:
+    def stop(self, grace_s: float = 2.0, last: Collection[str] = ()) -> dict[str, int]:
+        """SIGINT to all, to those named in ``last`` when the others have ended; SIGKILL after ``grace_s`` each.
+
+        Returns the exit codes.
+        """
+        running = [c for c in self._children.values() if c.process is not None]
+        for group in ([c for c in running if c.name not in last], [c for c in running if c.name in last]):
+            self._end(group, grace_s)
+        codes = {c.name: c.process.returncode for c in running if c.process is not None}
+        if any(code == -signal.SIGKILL for code in codes.values()):
+            clean_shared_memory()
+        self._children.clear()
+        return codes
+
+    def _end(self, children: Sequence[_Child], grace_s: float) -> None:
+        for child in children:
             _signal(child, signal.SIGINT)
         deadline = time.monotonic() + grace_s
-        for child in alive:
+        for child in children:
             assert child.process is not None
             try:
                 child.process.wait(max(deadline - time.monotonic(), 0.01))
             except subprocess.TimeoutExpired:
                 _signal(child, signal.SIGKILL)
                 child.process.wait()
-        codes = {c.name: c.process.returncode for c in self._children.values() if c.process is not None}
-        if any(code == -signal.SIGKILL for code in codes.values()):
-            clean_shared_memory()
-        self._children.clear()
-        return codes
 
 
 class _Reported(InputError):
@@ -153,10 +170,3 @@ def clean_shared_memory() -> int:
         except OSError:  # locked: in use; or another user's
             continue
     return freed
-
-
-def require_clean(codes: Mapping[str, int]) -> None:
-    """Raise WorkFailed when a process did not end with 0."""
-    bad = {n: c for n, c in codes.items() if c}
-    if bad:
-        raise WorkFailed(f"exit codes {bad}", "every process to end with 0", "see the log folder")

@@ -29,7 +29,8 @@ from . import DEFINITIONS
 STAMP = "uav_perception_build.json"
 # packages whose messages ours contain, and what every generated message description refers to
 DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs", "action_msgs", "unique_identifier_msgs")
-TYPESUPPORT = "rosidl_typesupport_fastrtps_c"
+# how messages are serialised, and how middleware describes them to others (without it, it complains at each use)
+FASTRTPS, INTROSPECTION = "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"
 
 
 def site_packages() -> Path:
@@ -96,6 +97,7 @@ def _generate(package: str, source: Path, generated: Path) -> list[Path]:
         from rosidl_generator_c import generate_c
         from rosidl_typesupport_c import generate_c as generate_typesupport_c
         from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
+        from rosidl_typesupport_introspection_c import generate_c as generate_introspection_c
     except ImportError as e:
         raise MissingDependency(f"no module {e.name}", "the rosidl generators of ROS 2 (Iron or later)",
                                 f"install the ros-* wheels, or your distro's ros-$ROS_DISTRO-{package.replace('_', '-')}"
@@ -130,10 +132,11 @@ def _generate(package: str, source: Path, generated: Path) -> list[Path]:
     generate_c(arguments(
         "rosidl_generator_c", ros_interface_files=[str(source / f) for f in messages],
         type_description_tuples=[f"{i}:{generated / i.with_suffix('.json')}" for i in idl]))
-    generate_typesupport_fastrtps_c(arguments(TYPESUPPORT))
-    generate_typesupport_c(arguments("rosidl_typesupport_c"), [TYPESUPPORT])
+    generate_typesupport_fastrtps_c(arguments(FASTRTPS))
+    generate_introspection_c(arguments(INTROSPECTION))
+    generate_typesupport_c(arguments("rosidl_typesupport_c"), [FASTRTPS, INTROSPECTION])
     rosidl_generator_py.generate_py_impl.generate_py(arguments("rosidl_generator_py"), ["rosidl_typesupport_c"])
-    for generator in ("rosidl_generator_c", TYPESUPPORT):  # cmake's configure_file would do this
+    for generator in ("rosidl_generator_c", FASTRTPS, INTROSPECTION):  # cmake's configure_file would do this
         header = f"{generator}__visibility_control.h"
         text = (share / generator / "resource" / f"{header}.in").read_text()
         text = text.replace("@PROJECT_NAME@", package).replace("@PROJECT_NAME_UPPER@", package.upper())
@@ -181,7 +184,8 @@ def _compile(package: str, generated: Path, library: Path, compilers: tuple[list
         objects = list(pool.map(compile_one, [generated / "unity.cpp", generated / "unity.c", *descriptions]))
     names = [f"{d}__rosidl_{k}" for d in DEPENDENCIES
              for k in ("generator_c", "generator_py", "typesupport_fastrtps_c", "typesupport_c")]
-    names += [TYPESUPPORT, "rosidl_typesupport_c", "rosidl_runtime_c", "rcutils", "rmw"]
+    names += [f"{d}__{INTROSPECTION}" for d in DEPENDENCIES]
+    names += [FASTRTPS, INTROSPECTION, "rosidl_typesupport_c", "rosidl_runtime_c", "rcutils", "rmw"]
     present = [n for n in names if (prefix / "lib" / f"lib{n}.so").is_file()]
     fastcdr = sorted((prefix / "lib").glob("libfastcdr.so*"))
     _run([*cxx, "-shared", "-s", "-o", str(library), *objects, f"-L{prefix / 'lib'}", "-Wl,--as-needed",
@@ -211,6 +215,10 @@ def _install(package: str, generated: Path, messages: list[Path], library: Path)
     (fresh / STAMP).write_text(json.dumps(_stamp(package)))
     shutil.rmtree(target, ignore_errors=True)
     os.replace(fresh, target)
+    for support in (FASTRTPS, INTROSPECTION):  # loaded by name when first used; both are in the one library
+        link = Path(sys.prefix) / "lib" / f"lib{package}__{support}.so"
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(target / library.name, link.parent))
 
     share = Path(sys.prefix) / "share"
     (share / package / "msg").mkdir(parents=True, exist_ok=True)
