@@ -32,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
     parser.add_argument("--cluster", default="", metavar="ADDRESS", help="dask.distributed scheduler (extra `cluster`)")
     parser.add_argument("--baseline", metavar="REPORT", help="earlier report.json: exit 1 when a score got worse")
-    parser.add_argument("--tolerance", type=float, metavar="X", help="how much worse is still fine (share, default 0.01)")
-    parser.add_argument("--live", metavar="FLIGHT", help="recorded flight of the same bag: table of what real time cost")
+    parser.add_argument("--tolerance", type=float, metavar="X", help="how much worse is still fine (default 0.01)")
+    parser.add_argument("--live", metavar="FLIGHT", help="recorded flight of the same bag: what real time cost")
     parser.add_argument("--fresh", action="store_true", help="evaluate again what is finished already")
     parser.add_argument("--json", action="store_true", help="print the report's summary as one JSON line")
 

@@ -171,12 +171,18 @@ def read_kitti(truth: FolderTruth, folder: Path, files: list[Path], stamps: list
     calib = folder / "calib.txt"
     if calib.is_file():
         wanted = f"P{files[0].parent.name.rsplit('_', 1)[-1]}"
-        lines = dict(line.split(":", 1) for line in calib.read_text().splitlines() if ":" in line)
+        lines = dict(_calib_line(i, line) for i, line in enumerate(calib.read_text().splitlines()))
         numbers = [float(v) for v in lines.get(wanted, lines.get("P0", "")).split()]
         image = cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED)
         if len(numbers) == 12 and image is not None:
             k = np.array(numbers).reshape(3, 4)[:, :3]
             truth.camera = camera_model(image.shape[1], image.shape[0], k, [], "plumb_bob", "camera_optical")
+
+
+def _calib_line(index: int, line: str) -> tuple[str, str]:
+    """("P0", numbers): some copies of the set leave the names out, the lines are P0, P1 ... then."""
+    name, colon, numbers = line.partition(":")
+    return (name.strip(), numbers) if colon else (f"P{index}", line)
 
 
 def read_tum(truth: FolderTruth, folder: Path, files: list[Path], stamps: list[int], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Many recordings: in this process, in several, or on a cluster; resumable; a broken one is reported and passed over."""
+"""Many recordings: in this process, in several, on a cluster; resumable; a broken one is reported and passed over."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[tuple[str, dict[str, 
         raise MissingDependency(f"cluster {address} ({str(e).splitlines()[0]})", "a running dask scheduler",
                                 "start `dask scheduler` and `dask worker ADDRESS --nthreads 1`") from e
     with client:
-        absolute = [dataclasses.replace(j, path=str(Path(j.path).resolve()), out=str(Path(j.out).resolve())) for j in jobs]
+        absolute = [dataclasses.replace(j, path=str(Path(j.path).resolve()), out=str(Path(j.out).resolve()))
+                    for j in jobs]
         futures = {client.submit(run_job, there, key=f"{here.name}-{there.key()}", pure=False): here
                    for here, there in zip(jobs, absolute, strict=True)}
         for future in as_completed_there(futures):
