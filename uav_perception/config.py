@@ -156,7 +156,17 @@ class DepthPoseConfig(_Checked):
     window: int = param(6, "keyframes adjusted together with the newest frame", lo=2, hi=20)
     keyframe_px: float = param(12.0, "parallax to the last keyframe at which the next is taken, px", lo=1.0, hi=200.0)
     blank_std: float = param(3.0, "an image with less spread is blank, grey levels", lo=0.0, hi=100.0)
-    gap_max_s: float = param(1.0, "after a longer gap between usable frames the run starts anew, s", lo=0.01, hi=60.0)
+    gap_max_s: float = param(1.0, "after a longer gap between usable frames the run starts anew, s", lo=0.01, hi=600.0)
+    product_width_px: int = param(416, "depth, flow and cloud are at most this wide, px", lo=32, hi=8192)
+    fuse_reach: float = param(0.03, "radius in which a measured point bends the network's depth, share of the width",
+                              lo=0.005, hi=0.5)
+    scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)
+    nav_motion_min_m: float = param(1.0, "navigation displacement below this says nothing about scale, m", lo=0.05, hi=100.0)
+    ground_tilt_max_deg: float = param(25.0, "ground may be tilted against the camera mounting by this, degrees", lo=1, hi=80)
+    motion_mask: bool = param(True, "compute the residual-motion mask")
+    motion_threshold_px: float = param(1.0, "image motion that counts as moving against the scene, px of the product",
+                                       lo=0.1, hi=50.0)
+    threads: int = param(0, "CPU inference threads; 0 = chosen from the machine", lo=0, hi=256)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,32 @@
-"""The depth/pose stage: one frame in, depth, motion, pose and products out, each only when it is known.
+"""The depth/pose stage: one frame in; depth, motion, pose and products out, each only when it is known.
 
-Order of one frame: is the frame usable -> odometry -> scale -> depth -> products. A frame that cannot be used leaves
-the state as it was and says why; a run that cannot be continued starts anew with a higher ``reset_counter``.
+Order of one frame: is the frame usable -> odometry -> dense depth -> scale -> pose -> products. A frame that cannot be used
+leaves the state as it was and says why; a run that cannot be continued starts anew with a higher ``reset_counter``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..config import DepthPoseConfig
-from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_inverse, so3_exp
-from ..records import F64, CameraModel, DepthPoseResult, EgoMotion, Frame, Pose, Scale, Track
+from ..engine import EngineInfo
+from ..engine.select import open_engine
+from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
+from ..records import (F32, F64, U8, Bool, CameraModel, DepthMap, DepthPoseResult, EgoMotion, Frame, Pose, RelativeDepth,
+                       Scale, Track)
+from .dense import DepthNetwork, PoseNetwork, fuse
 from .odometry import Odometry, Step
+from .photometric import align
+from .products import MotionMask, object_velocity, plane_flow, rigid_flow, scaled_camera
+from .scale import MetricScale, fit_ground
+from .two_view import Motion
 
 
 def base_from_optical(config: DepthPoseConfig) -> F64:
@@ -27,20 +38,29 @@ def base_from_optical(config: DepthPoseConfig) -> F64:
 class DepthPose:
     """Implements :class:`~uav_perception.depth_pose.DepthPoseEstimator` for one camera."""
 
-    def __init__(self, config: DepthPoseConfig) -> None:
-        self._config = config
-        self._mount = base_from_optical(config)
-        self._odometry = self._new_odometry()
+    def __init__(self, config: DepthPoseConfig, depth_net: DepthNetwork | None = None, pose_net: PoseNetwork | None = None
+                 ) -> None:
+        self.config = config
+        self.mount = base_from_optical(config)
+        self._depth_net, self._pose_net = depth_net, pose_net
+        self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px)
+        self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
+        self._mask = MotionMask(config.motion_threshold_px)
         self._camera: CameraModel | None = None
         self._last_ns: int | None = None  # stamp of the last frame that was used
         self._backwards = 0
-        self._odom_from_camera = np.eye(4)  # optical frame at the first frame -> now
+        self._previous: tuple[U8, U8, F32 | None] | None = None  # small image, small grey, its depth in run units
+        self._odom_from_camera = np.eye(4)  # optical axes of the first frame; metres when METRIC, else run units
         self._pose_covariance = np.zeros((6, 6))
         self._resets = 0
+        self._velocity: dict[int, tuple[int, F64]] = {}  # track id -> stamp, smoothed m/s in the camera frame
 
-    def _new_odometry(self) -> Odometry:
-        c = self._config
-        return Odometry(features=c.features, window=c.window, keyframe_px=c.keyframe_px)
+    @property
+    def engine_info(self) -> EngineInfo:
+        """Which network runs and why; backend ``none`` when depth is interpolated from points alone."""
+        if self._depth_net is None:
+            return EngineInfo("geometry", "none", "fp32", "no depth network: sparse points are interpolated")
+        return self._depth_net.engine.info
 
     def update(self, frame: Frame, height_agl_m: float | None = None, nav_position_m: ArrayLike | None = None,
                tracks: Sequence[Track] = ()) -> DepthPoseResult:
@@ -50,74 +70,253 @@ class DepthPose:
             return DepthPoseResult(frame.stamp_ns, status=refusal)
         camera = frame.camera
         assert camera is not None
-        gray = cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
         from_ns, self._last_ns = self._last_ns, frame.stamp_ns
-        step = self._odometry.update(np.asarray(gray), camera)
-        if step.cur_from_prev is None or from_ns is None:
-            return DepthPoseResult(frame.stamp_ns, pose=self._pose(frame.stamp_ns), status=step.message)
-        ego = EgoMotion(from_ns, frame.stamp_ns, step.cur_from_prev, step.covariance, Scale.UNIT, step.inliers)
-        self._integrate(ego)
-        return DepthPoseResult(frame.stamp_ns, ego_motion=ego, pose=self._pose(frame.stamp_ns),
-                               prev_to_cur=plane_homography(step, camera),
-                               status=f"{step.motion.value}, {step.inliers} points, {step.residual_px:.2f} px, unit scale")
+        small_camera = self._product_camera(camera)
+        small = frame.image
+        if small_camera is not camera:
+            small = np.asarray(cv2.resize(frame.image, (small_camera.width_px, small_camera.height_px),
+                                          interpolation=cv2.INTER_AREA))
+        small_gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY))
+        gray = small_gray if small is frame.image else np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+        step = self.odometry.update(gray, camera)
+        if step.cur_from_prev is None and from_ns is not None:
+            step = self._carry(step, gray, small, small_gray, camera, small_camera)
+        depth_run, depth_valid = self._dense(frame.image, step, camera, small_camera)
+        if depth_run is not None:
+            self.odometry.suggest(1.0 / depth_run)
+        jumped = self._update_scale(frame.stamp_ns, height_agl_m, nav_position_m, step, depth_run, small_camera)
+        factor = self.scale.metres_per_unit
+        state = self.scale.state
+        ego = self._integrate(step, from_ns, frame.stamp_ns, factor, state)
+        if jumped:
+            self._resets += 1
+            self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
+        result = DepthPoseResult(frame.stamp_ns, depth=_depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera),
+                                 ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
+                                 prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
+        result = self._add_products(result, step, small_gray, depth_run, small_camera, camera, tracks, from_ns)
+        self._previous = (small, small_gray, depth_run)
+        return result
+
+    # -- usable? ---------------------------------------------------------------------------------------------------
 
     def _unusable(self, frame: Frame) -> str | None:
         """Why this frame cannot be used, or None. Restarts the run where the stream itself has changed."""
         camera = frame.camera
         if camera is None:
             return "no intrinsics: depth and motion are unknown; give a calibration (camera_info)"
-        known = self._camera
-        if known is None or known.width_px != camera.width_px or known.height_px != camera.height_px \
-                or not np.array_equal(known.K, camera.K):
-            if known is not None:
-                self._restart()
-            self._camera = camera
         last = self._last_ns
         if last is not None and frame.stamp_ns <= last:
             self._backwards += 1
-            if frame.stamp_ns < last and self._backwards >= 3:  # not a straggler: the clock or the bag began anew
-                self._restart()
-            else:
+            if frame.stamp_ns == last or self._backwards < 3:  # a straggler; three in a row are a clock that began anew
                 return f"stamp {frame.stamp_ns} ns is not after {last} ns: frame left out"
+            self._restart()
         self._backwards = 0
         (_,), (spread,) = cv2.meanStdDev(cv2.resize(frame.image, (64, 48), interpolation=cv2.INTER_AREA)[:, :, 1])
-        if float(spread[0]) < self._config.blank_std:
+        if float(spread[0]) < self.config.blank_std:
             return f"blank image (spread {float(spread[0]):.1f} grey levels): nothing to measure"
-        if last is not None and self._last_ns is not None and frame.stamp_ns - last > self._config.gap_max_s * 1e9:
+        known = self._camera
+        if known is not None and ((known.width_px, known.height_px) != (camera.width_px, camera.height_px)
+                                  or not np.array_equal(known.K, camera.K)):
+            self._restart()
+        self._camera = camera
+        if self._last_ns is not None and frame.stamp_ns - self._last_ns > self.config.gap_max_s * 1e9:
             self._restart()
         return None
 
     def _restart(self) -> None:
-        self._odometry.reset()
-        self._last_ns = None
+        self.odometry.reset()
+        self.scale.reset()
+        self._last_ns, self._previous = None, None
+        self._velocity.clear()
         self._resets += 1
-        self._pose_covariance = self._pose_covariance + np.eye(6)
+        self._pose_covariance = self._pose_covariance + np.eye(6)  # what happened in between is unknown
 
-    def _integrate(self, ego: EgoMotion) -> None:
-        prev_from_cur = se3_inverse(ego.to_from)
-        if ego.covariance is not None:
-            turn = np.zeros((6, 6))
-            turn[:3, :3] = turn[3:, 3:] = self._mount[:3, :3] @ self._odom_from_camera[:3, :3]
-            self._pose_covariance = self._pose_covariance + turn @ ego.covariance @ turn.T
-        self._odom_from_camera = self._odom_from_camera @ prev_from_cur
+    # -- motion ----------------------------------------------------------------------------------------------------
 
-    def _pose(self, stamp_ns: int) -> Pose:
-        base = self._mount @ self._odom_from_camera @ se3_inverse(self._mount)
+    def _carry(self, lost: Step, gray: U8, small: U8, small_gray: U8, camera: CameraModel, small_camera: CameraModel) -> Step:
+        """The corners are lost: begin a new window, and bridge the gap by direct alignment if that succeeds."""
+        previous, unit = self._previous, self.odometry.median_depth()
+        self.odometry.reset()
+        fresh = self.odometry.update(gray, camera)
+        aligned = None
+        if previous is not None and previous[2] is not None:
+            guess = np.eye(4)
+            if self._pose_net is not None:
+                twist = self._pose_net.motion(previous[0], small)
+                guess = se3_exp(np.concatenate([twist[:3] * unit, twist[3:]]))
+            aligned = align(previous[1], small_gray, previous[2], small_camera.K, guess)
+        if aligned is None or aligned.agreement < 0.5:
+            self._resets += 1
+            self.scale.reset()
+            self._pose_covariance = self._pose_covariance + np.eye(6)
+            return replace(fresh, message=f"{lost.message}; run starts anew")
+        self.odometry.unit = unit
+        return replace(fresh, motion=Motion.GENERAL, cur_from_prev=aligned.cur_from_prev, covariance=10 * aligned.covariance,
+                       message=f"{lost.message}; motion from direct alignment")
+
+    def _integrate(self, step: Step, from_ns: int | None, to_ns: int, factor: float | None, state: Scale) -> EgoMotion | None:
+        if step.cur_from_prev is None or from_ns is None:
+            return None
+        metres = factor if factor is not None else 1.0
+        cur_from_prev = step.cur_from_prev.copy()
+        cur_from_prev[:3, 3] *= metres
+        covariance = step.covariance.copy()
+        covariance[:3] *= metres
+        covariance[:, :3] *= metres
+        if state is Scale.METRIC:
+            covariance[:3, :3] += self.scale.relative_sigma**2 * np.outer(cur_from_prev[:3, 3], cur_from_prev[:3, 3])
+        turn = np.zeros((6, 6))
+        turn[:3, :3] = turn[3:, 3:] = self.mount[:3, :3] @ self._odom_from_camera[:3, :3]
+        self._pose_covariance = self._pose_covariance + turn @ covariance @ turn.T
+        self._odom_from_camera = self._odom_from_camera @ se3_inverse(cur_from_prev)
+        return EgoMotion(from_ns, to_ns, cur_from_prev, covariance, state, step.inliers)
+
+    def _pose(self, stamp_ns: int, state: Scale) -> Pose:
+        mount = self.mount.copy()
+        if state is Scale.UNIT:
+            mount[:3, 3] = 0.0  # a lever arm in metres has no meaning in run units
+        base = mount @ self._odom_from_camera @ se3_inverse(mount)
         return Pose(stamp_ns, "odom", "base_link", base[:3, 3], quaternion_from_matrix(base[:3, :3]),
-                    self._pose_covariance.copy(), self._resets, Scale.UNIT)
+                    self._pose_covariance.copy(), self._resets, state)
+
+    # -- depth and scale -------------------------------------------------------------------------------------------
+
+    def _product_camera(self, camera: CameraModel) -> CameraModel:
+        width = min(self.config.product_width_px, camera.width_px)
+        if width == camera.width_px:
+            return camera
+        return scaled_camera(camera, width, max(1, round(camera.height_px * width / camera.width_px)))
+
+    def _dense(self, image: U8, step: Step, camera: CameraModel, small: CameraModel) -> tuple[F32 | None, Bool | None]:
+        """Depth (h, w) of this frame in run units and where it is supported."""
+        uv, rho, sigma = measured_points(step, camera)
+        if self._depth_net is None and len(rho) < 12:
+            return None, None
+        disparity = np.ones((64, 208), np.float32) if self._depth_net is None else self._depth_net.disparity(image)
+        if len(rho) >= 12:
+            inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
+        else:
+            inverse = disparity / float(np.median(disparity)) / self.odometry.median_depth()
+        depth = 1.0 / np.asarray(cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR))
+        if self._depth_net is not None:
+            return depth, np.ones(depth.shape, bool)
+        near = np.zeros((48, 64), np.uint8)
+        near[np.clip((uv[:, 1] * 48).astype(int), 0, 47), np.clip((uv[:, 0] * 64).astype(int), 0, 63)] = 1
+        near = np.asarray(cv2.dilate(near, np.ones((9, 9), np.uint8)))
+        return depth, cv2.resize(near, (small.width_px, small.height_px), interpolation=cv2.INTER_NEAREST) > 0
+
+    def _update_scale(self, stamp_ns: int, height_agl_m: float | None, nav_position_m: ArrayLike | None, step: Step,
+                      depth_run: F32 | None, small: CameraModel) -> bool:
+        before = self.scale.metres_per_unit
+        if height_agl_m is not None and step.cur_from_prev is not None:
+            known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
+            points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
+            up = self.mount[:3, :3].T @ np.array([0.0, 0.0, 1.0])
+            tilt = np.radians(self.config.ground_tilt_max_deg)
+            self.scale.add_height(stamp_ns, height_agl_m, fit_ground(points, up, tilt_max_rad=tilt))
+        run_position = self._odom_from_camera[:3, 3] / (before or 1.0)
+        self.scale.add_navigation(stamp_ns, nav_position_m, run_position)
+        jumped = self.scale.settle(stamp_ns)
+        after = self.scale.metres_per_unit
+        if (before is None) != (after is None):  # the pose changes its unit: carry the path over
+            self._odom_from_camera[:3, 3] *= after if after is not None else 1.0 / (before or 1.0)
+        return jumped
+
+    def _status(self, step: Step, jumped: bool) -> str:
+        if step.message:
+            return step.message
+        factor = self.scale.metres_per_unit
+        scale = "unit scale" if factor is None else f"metric ({factor:.4g} m a unit)"
+        jump = ", scale changed" if jumped else ""
+        return f"{step.motion.value}, {step.inliers} points, {step.residual_px:.2f} px, {scale}{jump}"
+
+    # -- products --------------------------------------------------------------------------------------------------
+
+    def _add_products(self, result: DepthPoseResult, step: Step, small_gray: U8, depth_run: F32 | None, small: CameraModel,
+                      camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
+        if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
+            return result
+        flow = rigid_flow(depth_run, small, step.cur_from_prev)
+        mask = None
+        if self.config.motion_mask:
+            expected = [flow]
+            if result.prev_to_cur is not None:
+                shrink = np.diag([small.width_px / camera.width_px, small.height_px / camera.height_px, 1.0])
+                shrink[:2, 2] = 0.5 * np.diag(shrink)[:2] - 0.5
+                expected.append(plane_flow(shrink @ result.prev_to_cur @ np.linalg.inv(shrink), small.width_px, small.height_px))
+            found = self._mask(self._previous[1], small_gray, expected).astype(np.uint8)
+            mask = cv2.resize(found, (camera.width_px, camera.height_px), interpolation=cv2.INTER_NEAREST) > 0
+        velocities = self._scene_flow(result, camera, tracks, from_ns)
+        return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
+
+    def _scene_flow(self, result: DepthPoseResult, camera: CameraModel, tracks: Sequence[Track], from_ns: int) -> dict[int, F64]:
+        """Velocity of each tracked object, smoothed over half a second; only when metres are known."""
+        if not isinstance(result.depth, DepthMap) or result.ego_motion is None:
+            return {}
+        depth, dt = result.depth.depth, (result.stamp_ns - from_ns) * 1e-9
+        sy, sx = depth.shape[0] / camera.height_px, depth.shape[1] / camera.width_px
+        out: dict[int, F64] = {}
+        for t in tracks:
+            x1, y1, x2, y2 = t.xyxy_px.astype(np.float64)
+            patch = depth[max(0, int(y1 * sy)):int(y2 * sy) + 1, max(0, int(x1 * sx)):int(x2 * sx) + 1]
+            if not patch.size:
+                continue
+            centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+            now = object_velocity(centre, t.velocity_px_s.astype(np.float64), float(np.median(patch)), camera,
+                                  result.ego_motion.to_from, dt)
+            stamp, old = self._velocity.get(t.id, (result.stamp_ns, now))
+            share = min(1.0, dt / 0.5) if stamp != result.stamp_ns else 1.0
+            out[t.id] = old + share * (now - old)
+        self._velocity = {i: (result.stamp_ns, v) for i, v in out.items()}
+        return out
+
+
+def measured_points(step: Step, camera: CameraModel) -> tuple[F64, F64, F64]:
+    """Points with a depth of their own: place (N, 2) in 0..1 of the ideal image, inverse depth, its standard deviation."""
+    ok = (step.rho > 1e-6) & (step.rho_sigma < 0.5 * step.rho)
+    xy = step.cur_xy[ok]
+    uv = (xy * [camera.K[0, 0], camera.K[1, 1]] + camera.K[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
+    return uv, step.rho[ok], step.rho_sigma[ok]
 
 
 def plane_homography(step: Step, camera: CameraModel) -> F64 | None:
     """(3, 3) previous pixels to current pixels when one plane explains most tracks, else None."""
     if len(step.cur_xy) < 12:
         return None
-    focal = float(camera.K[0, 0])
-    found, mask = cv2.findHomography(step.prev_xy, step.cur_xy, cv2.RANSAC, 1.5 / focal, maxIters=200, confidence=0.99)
+    found, mask = cv2.findHomography(step.prev_xy, step.cur_xy, cv2.RANSAC, 1.5 / float(camera.K[0, 0]), maxIters=200,
+                                     confidence=0.99)
     if found is None or float(mask.mean()) < 0.5:
         return None
     return np.asarray(camera.K @ found @ np.linalg.inv(camera.K))
 
 
+def _depth_record(stamp_ns: int, depth: F32 | None, valid: Bool | None, factor: float | None, camera: CameraModel
+                  ) -> DepthMap | RelativeDepth | None:
+    if depth is None or valid is None:
+        return None
+    if factor is None:
+        return RelativeDepth(stamp_ns, depth, valid, camera)
+    return DepthMap(stamp_ns, depth * np.float32(factor), valid, camera)
+
+
+def own_model(name: str) -> Path | None:
+    """Folder or file of the network of this name that comes with the project (``engines/``), or None."""
+    spec = importlib.util.find_spec("uav_perception")
+    root = Path(spec.origin).parents[1] if spec is not None and spec.origin else Path()
+    for path in (root / "engines" / name, root / "engines" / f"{name}.onnx"):
+        if path.exists():
+            return path
+    return None
+
+
 def make_depth_pose(config: DepthPoseConfig) -> DepthPose:
     """The stage for one camera. Raises ModelError when a named model cannot be loaded."""
-    return DepthPose(config)
+    depth = own_model("depth") if not config.depth_model else config.depth_model
+    pose = own_model("pose") if not config.pose_model else config.pose_model
+    depth_net = pose_net = None
+    if depth is not None and config.depth_model != "none":
+        depth_net = DepthNetwork(open_engine(depth, threads=config.threads))
+    if pose is not None and config.pose_model != "none":
+        pose_net = PoseNetwork(open_engine(pose, threads=config.threads))
+    return DepthPose(config, depth_net, pose_net)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import F64, U8
+from ..records import F64, U8, Bool
 
 I64 = NDArray[np.int64]
 _LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
@@ -39,26 +39,39 @@ class FeatureTracks:
         self._gray: U8 | None = None
         self._next_id = 0
 
-    def advance(self, gray: U8, predicted_px: F64 | None = None) -> None:
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Height and width of the newest image."""
+        return None if self._gray is None else (self._gray.shape[0], self._gray.shape[1])
+
+    def advance(self, gray: U8) -> None:
         """Follow every corner into ``gray`` (H, W); those that are lost disappear from ``ids``."""
         previous = self._gray
+        if previous is not None and len(self.px):
+            gray = match_brightness(gray, previous)
+            there, good = self._follow(previous, gray, None)
+            if good.mean() < 0.4:  # too far apart: match descriptors for a first guess
+                homography = wide_homography(previous, gray)
+                if homography is not None:
+                    guess = cv2.perspectiveTransform(self.px[:, None], homography)[:, 0].astype(np.float32)
+                    there_wide, good_wide = self._follow(previous, gray, guess)
+                    if good_wide.sum() > good.sum():
+                        there, good = there_wide, good_wide
+            self.ids, self.px = self.ids[good], there[good]
+        self._gray = gray
+
+    def _follow(self, previous: U8, gray: U8, guess: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], Bool]:
         size = (self.window_px, self.window_px)
-        if previous is None or not len(self.px):
-            self._gray = gray
-            return
-        gray = match_brightness(gray, previous)
-        guess, flags = None, 0
-        if predicted_px is not None:
-            guess, flags = predicted_px.astype(np.float32), cv2.OPTFLOW_USE_INITIAL_FLOW
-        there, found, _ = cv2.calcOpticalFlowPyrLK(previous, gray, self.px, guess, winSize=size,
+        start = self.px.copy() if guess is None else guess
+        flags = 0 if guess is None else cv2.OPTFLOW_USE_INITIAL_FLOW
+        there, found, _ = cv2.calcOpticalFlowPyrLK(previous, gray, self.px, start, winSize=size,
                                                    maxLevel=self.levels, criteria=_LK_STOP, flags=flags)
         back, returned, _ = cv2.calcOpticalFlowPyrLK(gray, previous, there, self.px.copy(), winSize=size, maxLevel=1,
                                                      criteria=_LK_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
         height, width = gray.shape
         good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (np.linalg.norm(back - self.px, axis=1) < 0.5)
         good &= (there > 2).all(1) & (there[:, 0] < width - 3) & (there[:, 1] < height - 3)
-        self.ids, self.px = self.ids[good], there[good]
-        self._gray = gray
+        return np.asarray(there, np.float32), good
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop the corners where ``mask`` (N,) is False (outliers)."""
@@ -86,3 +99,23 @@ class FeatureTracks:
         self.px = np.concatenate([self.px, corners])
         self.ids = np.concatenate([self.ids, np.arange(self._next_id, self._next_id + len(corners))])
         self._next_id += len(corners)
+
+
+def wide_homography(previous: U8, gray: U8) -> F64 | None:
+    """Rough map (3, 3) of previous pixels to current ones from matched SIFT descriptors, or None when too few agree."""
+    shrink = min(1.0, 800.0 / max(gray.shape))
+    sift = cv2.SIFT_create(800)
+    pairs = []
+    for image in (previous, gray):
+        small = image if shrink == 1.0 else cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        pairs.append(sift.detectAndCompute(small, None))
+    (ka, da), (kb, db) = pairs
+    if da is None or db is None or len(ka) < 20 or len(kb) < 20:
+        return None
+    best = [m for m, *n in cv2.BFMatcher(cv2.NORM_L2).knnMatch(da, db, k=2) if n and m.distance < 0.75 * n[0].distance]
+    if len(best) < 15:
+        return None
+    p = np.array([ka[m.queryIdx].pt for m in best]) / shrink
+    q = np.array([kb[m.trainIdx].pt for m in best]) / shrink
+    found, mask = cv2.findHomography(p, q, cv2.RANSAC, 8.0)
+    return None if found is None or mask.sum() < 15 else np.asarray(found, np.float64)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import se3, se3_inverse, so3_exp
-from ..records import F64, U8, CameraModel
+from ..records import F32, F64, U8, CameraModel
 from .bundle import Solution, Window, jacobians, residuals, solve, transform_points
 from .features import I64, FeatureTracks
 from .two_view import Motion, estimate_two_view, fit_rotation, rotate_xy, triangulate
@@ -49,6 +49,7 @@ class Step:
     prev_xy: F64
     cur_xy: F64
     rho: F64
+    rho_sigma: F64
     ids: I64
     residual_px: float
     message: str = ""
@@ -71,7 +72,9 @@ class Odometry:
         self.views: list[View] = []  # keyframes, oldest first; views[0] is the reference frame
         self.newest: View | None = None  # the previous frame (may be no keyframe)
         self.points: dict[int, F64] = {}  # id -> (a, b, rho) in the reference frame
-        self.firm: set[int] = set()  # ids of points whose depth is well known
+        self.rho_sigma: dict[int, float] = {}  # id -> standard deviation of rho
+        self.guess: dict[int, float] = {}  # id -> rho a dense depth suggested in the newest keyframe
+        self.unit = 1.0  # median depth while nothing better is known
         self.started = False  # has the window a depth structure of its own?
         self.velocity = np.eye(4)
 
@@ -81,7 +84,13 @@ class Odometry:
             self.world_from_ref = self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
         self.tracks.reset()
         self.views, self.newest, self.points, self.started = [], None, {}, False
+        self.rho_sigma, self.guess = {}, {}
         self.velocity = np.eye(4)
+
+    def median_depth(self) -> float:
+        """Median depth of the points in run units, as seen from the window's first camera."""
+        depth = [p[2] for p in self.points.values() if p[2] > 1e-6]
+        return 1.0 / float(np.median(depth)) if len(depth) >= 12 else self.unit
 
     def world_from_cur(self) -> F64:
         if self.newest is None:
@@ -102,7 +111,7 @@ class Odometry:
         _, io, ic = np.intersect1d(old.ids, ids, assume_unique=True, return_indices=True)
         prev_xy, cur_xy, common = old.xy[io], xy[ic], ids[ic]
         if len(common) < 15:
-            return self._nothing(Motion.UNKNOWN, f"only {len(common)} features followed")
+            return self._nothing(Motion.UNKNOWN, f"lost: only {len(common)} corners could be followed")
         step = float(np.median(np.linalg.norm(cur_xy - prev_xy, axis=1))) * focal
         rotation = fit_rotation(prev_xy, cur_xy)
         guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
@@ -117,18 +126,20 @@ class Odometry:
         self.velocity = cur_from_prev
         kind = Motion.STILL if step < self.still_px else Motion.GENERAL
         keep = np.isin(common, current.ids)
-        used = (prev_xy[keep], current.xy, self._rho_in(current), current.ids)
+        sigmas = np.array([self.rho_sigma.get(int(i), np.inf) for i in current.ids])
+        used = (prev_xy[keep], current.xy, self._rho_in(current), sigmas, current.ids)
+        inliers = len(current.ids)
         self.newest = current
         self.tracks.keep(np.isin(self.tracks.ids, current.ids))
         if self._wants_keyframe(current, focal):
             self._make_keyframe(camera)
         residual = float(np.median(solution.residual)) * self.sigma_px if len(solution.residual) else 0.0
-        return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, len(used[3]), *used, residual)
+        return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, inliers, *used, residual)
 
     def _nothing(self, motion: Motion, message: str) -> Step:
         none = np.zeros((0, 2))
-        return Step(motion, None, self.world_from_cur(), np.eye(6) * 1e6, 0, none, none, np.zeros(0), np.zeros(0, np.int64),
-                    0.0, message)
+        return Step(motion, None, self.world_from_cur(), np.eye(6) * 1e6, 0, none, none, np.zeros(0), np.zeros(0),
+                    np.zeros(0, np.int64), 0.0, message)
 
     def _rho_in(self, view: View) -> F64:
         known = np.array([self.points.get(int(i), np.zeros(3)) for i in view.ids]).reshape(-1, 3)
@@ -136,7 +147,7 @@ class Odometry:
 
     def _locate(self, starts: list[tuple[F64, F64]], ids: I64, xy: F64, focal: float) -> tuple[F64, F64]:
         """Pose of the newest camera against fixed points: robust Gauss-Newton, eight rounds."""
-        have = np.array([int(i) in self.firm for i in ids])
+        have = np.array([self._firm(int(i)) for i in ids])
         if have.sum() < 30:
             have = np.array([int(i) in self.points for i in ids])
         if have.sum() < 10:
@@ -166,6 +177,7 @@ class Odometry:
         if good.sum() < 15:
             return
         unit = float(np.median(rho[good]))
+        unit = unit * self.unit
         self.points = {int(i): np.array([x, y, r / unit])
                        for i, (x, y), r in zip(first.ids[i0][good], a[good], rho[good], strict=True)}
         current.rotation, current.translation = pair.rotation, pair.direction * unit
@@ -183,7 +195,7 @@ class Odometry:
         ids = ids[(seen >= 2) & (alive | (seen >= 3))]
         points = np.empty((len(ids), 3))
         depth = [p[2] for p in self.points.values()]
-        default = float(np.median(depth)) if depth else 1.0
+        default = float(np.median(depth)) if depth else 1.0 / self.unit
         for k, i in enumerate(ids):
             p = self.points.get(int(i))
             points[k] = self._new_point(int(i), views, default) if p is None else p
@@ -221,11 +233,25 @@ class Odometry:
             else:
                 self.points.pop(int(i), None)
         bad = ids[~good]
-        self.firm = set(ids[good & (solution.rho_sigma < 0.2 * w.points[:, 2])].tolist())
+        self.rho_sigma = dict(zip(ids[good].tolist(), solution.rho_sigma[good].tolist(), strict=True))
         for v in views:
             ok = ~np.isin(v.ids, bad)
             v.ids, v.xy = v.ids[ok], v.xy[ok]
         return solution
+
+    def _firm(self, track: int) -> bool:
+        point = self.points.get(track)
+        return point is not None and self.rho_sigma.get(track, np.inf) < 0.2 * point[2]
+
+    def suggest(self, inverse_depth: F32) -> None:
+        """Dense inverse depth (h, w) of the newest frame, run units: a first guess for points that have no depth yet."""
+        if self.newest is None or not self.views or self.newest is not self.views[-1] or self.tracks.shape is None:
+            return
+        h, w = inverse_depth.shape
+        height, width = self.tracks.shape
+        x = np.clip((self.tracks.px[:, 0] * w / width).astype(int), 0, w - 1)
+        y = np.clip((self.tracks.px[:, 1] * h / height).astype(int), 0, h - 1)
+        self.guess = dict(zip(self.tracks.ids.tolist(), inverse_depth[y, x].tolist(), strict=True))
 
     def _new_point(self, track: int, views: list[View], default: float) -> F64:
         """First guess of a point: bearing of its first sighting, depth of its neighbours."""
@@ -233,7 +259,7 @@ class Odometry:
             k = np.searchsorted(v.ids, track)
             if k < len(v.ids) and v.ids[k] == track:
                 inverse = se3_inverse(se3(v.rotation, v.translation))
-                here = np.array([[v.xy[k, 0], v.xy[k, 1], default]])
+                here = np.array([[v.xy[k, 0], v.xy[k, 1], self.guess.get(track, default) if v is views[-2] else default]])
                 return transform_points(here, inverse[:3, :3], inverse[:3, 3])[0]
         raise KeyError(track)
 

@@ -1,0 +1,128 @@
+"""Metres for a run that knows none: from height above ground or from navigation displacement, or not at all.
+
+Every source yields samples of ``metres per unit``; the published factor is their running median. Without fresh samples the
+factor is held for a while (odometry keeps its unit) and then withdrawn: the run is UNIT again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..records import F64, Scale
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points X of the camera frame with ``normal . X + height = 0``: ``normal`` points up, ``height`` > 0 is the camera's."""
+
+    normal: F64
+    height: float
+    inliers: int
+    spread: float  # robust standard deviation of the inliers' distances, same unit as height
+
+
+def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 60, seed: int = 0) -> Plane | None:
+    """The plane below the camera that holds most of ``points`` (N, 3), or None.
+
+    RANSAC (Fischler and Bolles 1981) over planes whose normal is within ``tilt_max_rad`` of ``up`` (3,), then least
+    squares on the inliers. A point belongs when it is within 4 % of the camera's height.
+    """
+    n = len(points)
+    if n < 12:
+        return None
+    rng = np.random.default_rng(seed)
+    pick = rng.integers(0, n, (rounds, 3))
+    a, b, c = points[pick[:, 0]], points[pick[:, 1]], points[pick[:, 2]]
+    normals = np.cross(b - a, c - a)
+    length = np.linalg.norm(normals, axis=1)
+    normals = normals / np.maximum(length, 1e-12)[:, None]
+    normals *= np.sign(normals @ up)[:, None]
+    height = -(normals * a).sum(1)
+    legal = (length > 1e-9) & (normals @ up > np.cos(tilt_max_rad)) & (height > 1e-6)
+    if not legal.any():
+        return None
+    normals, height = normals[legal], height[legal]
+    near = np.abs(normals @ points.T + height[:, None]) < 0.04 * height[:, None]
+    best = int(near.sum(1).argmax())
+    inlier = near[best]
+    normal, level = normals[best], float(height[best])
+    for _ in range(3):
+        chosen = points[inlier]
+        if len(chosen) < 12:
+            return None
+        middle = chosen.mean(0)
+        fitted = np.linalg.svd(chosen - middle, full_matrices=False)[2][2]
+        fitted = fitted * np.sign(fitted @ up)
+        if fitted @ up < np.cos(tilt_max_rad) or -(fitted @ middle) <= 0:
+            return None
+        normal, level = fitted, float(-(fitted @ middle))
+        distance = np.abs(points @ normal + level)
+        inlier = distance < 0.04 * level
+    return Plane(normal, level, int(inlier.sum()), float(1.48 * np.median(distance[inlier])))
+
+
+class MetricScale:
+    """Running estimate of metres per unit. ``reset`` when the run's unit changes."""
+
+    def __init__(self, *, samples: int = 15, hold_s: float = 2.0, agree: float = 0.15, nav_motion_min_m: float = 1.0,
+                 nav_window_s: float = 3.0) -> None:
+        self._hold_ns = int(hold_s * 1e9)
+        self._agree = agree
+        self._nav_motion_min_m, self._nav_window_ns = nav_motion_min_m, int(nav_window_s * 1e9)
+        self._samples: deque[tuple[int, float]] = deque(maxlen=samples)
+        self._nav: deque[tuple[int, F64, F64]] = deque(maxlen=200)
+        self.metres_per_unit: float | None = None
+        self.relative_sigma = 1.0
+
+    def reset(self) -> None:
+        self._samples.clear()
+        self._nav.clear()
+        self.metres_per_unit, self.relative_sigma = None, 1.0
+
+    @property
+    def state(self) -> Scale:
+        return Scale.UNIT if self.metres_per_unit is None else Scale.METRIC
+
+    def add_height(self, stamp_ns: int, height_agl_m: float | None, plane: Plane | None) -> None:
+        """A height above ground and the ground seen in run units: s = h_agl / h_plane."""
+        if height_agl_m is not None and np.isfinite(height_agl_m) and height_agl_m > 0 and plane is not None:
+            self._samples.append((stamp_ns, height_agl_m / plane.height))
+
+    def add_navigation(self, stamp_ns: int, nav_position_m: ArrayLike | None, run_position: F64) -> None:
+        """Position by navigation (3,) m and by this run (3,) units: s = |dp_nav| / |dp_run| over a stretch of real motion."""
+        if nav_position_m is None:
+            return
+        position = np.asarray(nav_position_m, dtype=np.float64)
+        if position.shape != (3,) or not np.isfinite(position).all():
+            return
+        while self._nav and stamp_ns - self._nav[0][0] > self._nav_window_ns:
+            self._nav.popleft()
+        self._nav.append((stamp_ns, position, run_position.copy()))
+        _, nav0, run0 = self._nav[0]
+        moved, own = float(np.linalg.norm(position - nav0)), float(np.linalg.norm(run_position - run0))
+        if moved >= self._nav_motion_min_m and own > 1e-9:
+            self._samples.append((stamp_ns, moved / own))
+
+    def settle(self, stamp_ns: int) -> bool:
+        """Publish what the samples agree on; True when the scale jumped (appeared, vanished, or changed beyond ``agree``)."""
+        while self._samples and stamp_ns - self._samples[0][0] > 2 * self._hold_ns:
+            self._samples.popleft()
+        before = self.metres_per_unit
+        if not self._samples or stamp_ns - self._samples[-1][0] > self._hold_ns:
+            self.metres_per_unit, self.relative_sigma = None, 1.0
+            return before is not None
+        logs = np.log([s for _, s in self._samples])
+        middle = float(np.median(logs))
+        spread = 1.48 * float(np.median(np.abs(logs - middle)))
+        if len(logs) < 3 or spread > self._agree:
+            if before is None:
+                return False
+            self.relative_sigma = max(self.relative_sigma, spread)
+            return False
+        self.metres_per_unit = float(np.exp(middle))
+        self.relative_sigma = spread / np.sqrt(len(logs)) + 0.01
+        return before is None or abs(np.log(self.metres_per_unit / before)) > self._agree
