@@ -18,6 +18,8 @@ EXECUTABLES = {  # what `ros2 run uav_perception …` offers -> module run with 
     "tracker": "uav_perception.ros.tracker",
     "depth_pose": "uav_perception.ros.depth_pose",
     "flight_link": "uav_perception.ros.flight_link",
+    "overlay": "uav_perception.ros.overlay",
+    "recorder": "uav_perception.ros.recorder",
     "replay": "uav_perception.ros.replay",
 }
 
