@@ -108,12 +108,12 @@ class TrackerConfig(_Checked):
     centre_noise: float = param(0.07, "spread of a detection's centre, sizes", lo=1e-3, hi=1.0)
     size_noise: float = param(0.12, "spread of a detection's width and height, sizes", lo=1e-3, hi=1.0)
     velocity_prior_s: float = param(1.5, "spread of a new target's velocity, sizes/s", lo=0.0, hi=100.0)
-    acceleration_noise: float = param(1.0, "how fast velocity may wander, sizes/s^1.5", lo=0.0, hi=100.0)
+    acceleration_noise: float = param(0.3, "how fast velocity may wander, sizes/s^1.5", lo=0.0, hi=100.0)
     growth_noise: float = param(0.1, "how fast width and height may wander, sizes/s^0.5", lo=0.0, hi=10.0)
     blind_noise: float = param(1.0, "room for a centre when camera motion is unknown, sizes", lo=0.0, hi=100.0)
     steady: float = param(0.5, "probability that a target keeps its motion until the next look", lo=0.0, hi=1.0)
     gate: float = param(18.5, "largest squared Mahalanobis distance of a match (18.5 = 99.9 %)", lo=1.0, hi=1000.0)
-    cost_limit: float = param(1.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
+    cost_limit: float = param(0.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
     appearance_weight: float = param(8.0, "cost of a wholly different look; 0 = no appearance cue", lo=0.0, hi=100.0)
     class_cost: float = param(1.0, "cost of another class", lo=0.0, hi=100.0)
     camera_motion: bool = param(True, "take camera motion out by sparse flow")
@@ -235,6 +235,21 @@ class EvaluateConfig(_Checked):
     pictures_max: int = param(200, "pictures in one report", lo=0, hi=10000)
     tolerance: float = param(0.01, "a score worse than the baseline's by more is a regression (share of the baseline's "
                              "value, at least this in absolute terms for scores of 0..1)", lo=0.0, hi=1.0)
+
+
+@dataclass(frozen=True)
+class BuilderConfig(_Checked):
+    """How engines are calibrated and judged (offline; no node of the graph)."""
+
+    pictures: int = param(48, "calibration pictures drawn", lo=1, hi=100000)
+    seed: int = param(0, "seed of the draw", lo=0, hi=2**31 - 1)
+    method: str = param("auto", "range method; auto = the one with the least output error",
+                        choices=("auto", "mse", "percentile", "minmax", "entropy"))
+    judge_pictures: int = param(4, "drawn pictures on which candidates are compared", lo=1, hi=1000)
+    goal_percent: float = param(10.0, "output error (RMS, percent) sought when no gate is given", lo=0.0, hi=1000.0)
+    max_float_share: float = param(0.3, "at most this share of the layers is left in float", lo=0.0, hi=1.0)
+    eval_pictures: int = param(150, "pictures of each labelled set that are scored", lo=1, hi=1000000)
+    latency_rounds: int = param(30, "inferences a latency figure is made of", lo=3, hi=10000)
 
 
 SECTIONS: dict[str, type[_Checked]] = {

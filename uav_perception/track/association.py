@@ -11,19 +11,32 @@ from . import kalman
 from .kalman import BoxNoise
 
 
-def motion_cost(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
+def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float
+                ) -> tuple[F64, F64]:
     """How well boxes fit predicted tracks.
 
+    Most things keep their motion (parked cars above all), some do not. So the density of where a track will be found is
+    a mixture: with probability ``steady`` it is where predicted up to a detector's noise (which velocity, known from
+    looks, adds once more for every look ``missed``), else anywhere the filter's own spread allows. The first part holds
+    apart the neighbours of a row that lie within each other's spread.
+
     Returns:
-        Two (N, M) arrays: the squared Mahalanobis distance of each innovation (4 degrees of freedom, for gating), and
-        the negative log-likelihood in units of the track's size, so that a sharp prediction beats a vague one.
+        Two (N, M) arrays: the squared Mahalanobis distance by the filter's spread (4 degrees of freedom, for gating),
+        and the negative log of the mixture's density in units of the track's size, less the constant 2 log(2 pi).
     """
-    measured = kalman.box_to_centre(xyxy_px)
-    S = kalman.innovation_covariance(mean, cov, noise)
-    residual = measured[None] - mean[:, None, : kalman.MEASURED]
+    residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
+    wide = kalman.innovation_covariance(mean, cov, noise)
+    looks = 1.0 + np.asarray(missed, dtype=np.float64)
+    narrow = 2.0 * looks[:, None, None] ** 2 * (wide - cov[:, : kalman.MEASURED, : kalman.MEASURED])
+    distance, wide_log = _log_density(residual, wide, kalman.sizes(mean))
+    _, narrow_log = _log_density(residual, narrow, kalman.sizes(mean))
+    return distance, -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
+
+
+def _log_density(residual: F64, S: F64, sizes: F64) -> tuple[F64, F64]:
     distance = np.einsum("nmi,nij,nmj->nm", residual, np.linalg.inv(S), residual)
-    spread = np.linalg.slogdet(S)[1] - 2 * kalman.MEASURED * np.log(kalman.sizes(mean))
-    return distance, 0.5 * (distance + spread[:, None])
+    spread = np.linalg.slogdet(S)[1] - 2 * kalman.MEASURED * np.log(sizes)
+    return distance, -0.5 * (distance + spread[:, None])
 
 
 def assign(cost: F64, limit: float) -> list[tuple[int, int]]:

@@ -100,7 +100,7 @@ class ManyTracker:
             t.missed += 1
         self._targets = [t for t in targets if t.confirmed or not t.missed]
         self._be_born(np.flatnonzero(confident & free), detections, looks)
-        self.lose_unseen(detections.stamp_ns, looks_missed=2)
+        self.lose_unseen(detections.stamp_ns, looks_missed=self._c.coast_looks)
 
     def _round(self, targets: list[_Target], columns: np.ndarray, detections: Detections, looks: F32 | None,
                free: np.ndarray) -> list[_Target]:
@@ -109,10 +109,10 @@ class ManyTracker:
             return targets
         mean, cov = _stack(targets)
         boxes = detections.xyxy_px[columns].astype(np.float64)
-        distance, cost = motion_cost(mean, cov, boxes, self.noise)
+        distance, cost = motion_cost(mean, cov, [t.missed for t in targets], boxes, self.noise, self._c.steady)
         if looks is not None and self._c.appearance_weight > 0:
             known = np.stack([np.zeros(looks.shape[1], np.float32) if t.look is None else t.look for t in targets])
-            cost = cost + self._c.appearance_weight * appearance.distance(known, looks[columns])
+            cost = cost + self._c.appearance_weight * (appearance.distance(known, looks[columns]) - 0.45)
         classes = np.array([t.class_id for t in targets])
         cost = cost + self._c.class_cost * (classes[:, None] != detections.class_id[columns][None])
         cost[distance > self._c.gate] = np.inf
