@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; exit 0, or 1 when a recording failed or a score got worse."""
+    from ..depth_pose.estimator import base_from_optical
     from ..offline.evaluate import STAGES, Options
     from ..offline.html import write_evaluation
     from ..offline.live import compare_live
     from ..offline.recording import find_recordings
+    from ..offline.report import text
     from ..offline.runner import make_jobs, run_jobs
     from ..offline.summary import compare, load_report, report_of
 
@@ -68,17 +69,22 @@ def run(args: argparse.Namespace) -> int:
     results = run_jobs(jobs, args.workers, args.cluster, _progress)
     report = report_of(results)
     regressions = compare(report, baseline, settings.tolerance) if baseline else []
-    live = compare_live(jobs[0], Path(args.live)) if args.live else None
-    write_evaluation(out, report, regressions, live)
+    live = None
+    if args.live:
+        if len(jobs) != 1 or report["failed"]:
+            raise InputError(f"--live {args.live} with {len(jobs)} recordings", "the one it flew from, evaluated",
+                             "give that recording alone")
+        live = compare_live(Path(jobs[0].out), Path(args.live), base_from_optical(config.depth_pose))
+    write_evaluation(out, report, regressions, live, settings.pictures_max)
     worse = [r for r in regressions if r["worse"]]
     for row in worse:
         print(f"worse than the baseline: {row['recording']} {row['score']} {row['now']} (was {row['baseline']})",
               file=sys.stderr)
-    if live:
-        print(json.dumps(live, indent=1))
+    for row in live["rows"] if live else ():
+        print(f"{row['what']}: offline {text(row['offline'])}, live {text(row['live'])}", file=sys.stderr)
     if args.json:
         print_json({"report": str(out / "report.json"), "failed": report["failed"], "overall": report["overall"],
-                    "regressions": worse})
+                    "regressions": worse, "live": live})
     else:
         print(f"{len(results) - len(report['failed'])} of {len(results)} recordings evaluated: {out / 'report.html'}")
     return 1 if worse or report["failed"] else 0

@@ -77,10 +77,11 @@ def histogram(name: str, bins: Sequence[Sequence[float]], marks: dict[str, float
     sums, _ = np.histogram(values, bins=edges, weights=counts)
     to_x = _scale(float(edges[0]), float(edges[-1]), _LEFT, WIDTH - _RIGHT)
     to_y = _scale(0.0, float(sums.max()) * 1.08, HEIGHT - _BOTTOM, _TOP)
-    powers = [p + math.log10(m) for p in range(math.floor(edges[0]), math.ceil(edges[-1]) + 1) for m in (1, 2, 5)]
+    steps = (1, 2, 5) if edges[-1] - edges[0] < 2.2 else (1,)
+    powers = [p + math.log10(m) for p in range(math.floor(edges[0]), math.ceil(edges[-1]) + 1) for m in steps]
     shown = [p for p in powers if edges[0] <= p <= edges[-1]]
     parts = [_axes(shown, ticks(0.0, float(sums.max()) * 1.08), to_x, to_y, f"{name}, {unit}", "frames",
-                   [f"{10**p:.3g}" for p in shown])]
+                   [f"{10**p:g}" for p in shown])]
     for k, n in enumerate(sums):
         if n:
             x, y = to_x(edges[k]), to_y(float(n))
@@ -89,8 +90,9 @@ def histogram(name: str, bins: Sequence[Sequence[float]], marks: dict[str, float
                          f'height="{to_y(0.0) - y:.1f}"><title>{n:.0f} frames</title></rect>')
     for i, (label, value) in enumerate(marks.items()):
         x = to_x(math.log10(max(value, 1e-6)))
-        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-                     f'<text class="tick" x="{x + 3:.1f}" y="{_TOP + 11 + 12 * i}">{escape(label)} {value:.3g}</text>')
+        side = 'text-anchor="end"' if x > WIDTH - 90 else ""
+        parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/><text class="tick" '
+                     f'x="{x + (-3 if side else 3):.1f}" {side} y="{_TOP + 11 + 12 * i}">{escape(label)} {value:.3g}</text>')
     return _frame("".join(parts), f"histogram of {name}")
 
 
@@ -169,7 +171,8 @@ def _axes(xs: Sequence[float], ys: Sequence[float], to_x: _scale, to_y: _scale, 
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{to_y(y):.1f}" y2="{to_y(y):.1f}"/>'
                      f'<text class="tick" x="{_LEFT - 6}" y="{to_y(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
     parts.append(f'<text class="label" x="{(_LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">'
-                 f'{escape(x_label)}</text><text class="label" transform="translate(13,{(bottom + _TOP) / 2}) rotate(-90)" '
+                 f'{escape(x_label)}</text>'
+                 f'<text class="label" transform="translate(13,{(bottom + _TOP) / 2}) rotate(-90)" '
                  f'text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts)
 
@@ -178,7 +181,7 @@ def _legend(names: Sequence[str]) -> str:
     parts = []
     for i, name in enumerate(names[:8]):
         y = _TOP + 12 + 15 * i
-        parts.append(f'<line class="line c{i % 6}" x1="{WIDTH - 120}" x2="{WIDTH - 102}" y1="{y - 4}" y2="{y - 4}"/>'
+        parts.append(f'<path class="line c{i % 6}" d="M{WIDTH - 120},{y - 4}h18"/>'
                      f'<text class="tick" x="{WIDTH - 98}" y="{y}">{escape(name[:16])}</text>')
     return "".join(parts)
 
