@@ -10,37 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import InputError, RecordError, UavPerceptionError
+from ..errors import RecordError, UavPerceptionError
 from ..records import Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker
-
-MIN_SIDE_PX = 2.0  # below, a box holds no picture to learn from
+from .target import checked_start_box
 
 _STATE_OF = {TrackState.TENTATIVE: "ACQUIRING", TrackState.TRACKED: "LOCKED", TrackState.OCCLUDED: "OCCLUDED",
              TrackState.LOST: "LOST"}
-
-
-def usable_box(box_xyxy_px: ArrayLike, frame: Frame) -> np.ndarray:
-    """(4,) float64 box clipped to the image.
-
-    Raises:
-        InputError: not four finite numbers, corners out of order, sub-pixel, or outside the image.
-    """
-    try:
-        box = np.asarray(box_xyxy_px, dtype=np.float64).reshape(4)
-    except (ValueError, TypeError) as e:
-        raise InputError(f"lock box {box_xyxy_px!r}", "four numbers x1, y1, x2, y2 in px", "send corners") from e
-    said = f"lock box [{', '.join(f'{v:.6g}' for v in box)}] px"
-    if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-        raise InputError(said, "finite corners with x1 < x2 and y1 < y2", "draw the box again")
-    h, w = frame.image.shape[:2]
-    clipped = np.clip(box, 0, [w, h, w, h])
-    if (clipped[2:] - clipped[:2] < MIN_SIDE_PX).any():
-        raise InputError(said, f"at least {MIN_SIDE_PX:g} px a side inside the {w}x{h} px image", "draw the box again")
-    return np.asarray(clipped)
 
 
 class TargetLock:
@@ -78,7 +56,7 @@ class TargetLock:
         Raises:
             InputError: the box cannot be locked (what was locked before stays locked).
         """
-        box = usable_box(box_xyxy_px, frame)
+        box = checked_start_box(box_xyxy_px, frame)
         if self._tracker is None:
             self._tracker = self._make()
         self._track = self._tracker.start(frame, box, track_id, class_id)

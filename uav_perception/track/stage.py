@@ -25,8 +25,9 @@ from ..geometry import box_iou
 from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker, appearance, kalman
 from .camera_motion import UNKNOWN_STEP, CameraMotion, MotionHistory
-from .lock import TargetLock, usable_box
+from .lock import TargetLock
 from .many import ManyTracker
+from .target import checked_start_box
 
 
 class Tracker:
@@ -76,7 +77,7 @@ class Tracker:
 
     def lock_box(self, box_xyxy_px: ArrayLike) -> None:
         frame = self._newest()
-        box = usable_box(box_xyxy_px, frame)
+        box = checked_start_box(box_xyxy_px, frame)
         track = self._track_at(box)
         if track is not None:
             self._lock.start(frame, box, track.id, track.class_id)
