@@ -1,0 +1,174 @@
+"""What INT8 costs: noise of outputs and layers against float, latency, and the score of the task itself."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..config import DetectorConfig
+from ..engine import Engine
+from ..engine.onnxruntime import OnnxRuntimeEngine
+from ..errors import InputError
+from ..records import Frame
+from .calibrate import Feeds, probe
+from .data import read_picture
+from .graph import Model
+
+Outputs = list[dict[str, NDArray[Any]]]
+
+
+def run(model: Model, feeds: Sequence[Feeds], threads: int = 0) -> Outputs:
+    """Outputs of ``model`` for each feed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, str(path), save_as_external_data=model.ByteSize() > 1 << 30)
+        engine = OnnxRuntimeEngine(path, threads)
+    outputs = [{k: v.copy() for k, v in engine.infer(f).items()} for f in feeds]
+    engine.close()
+    return outputs
+
+
+def output_error_percent(reference: Outputs, other: Outputs) -> float:
+    """RMS of the difference over RMS of the reference, in percent; root mean square over the outputs."""
+    shares = []
+    for name in reference[0]:
+        noise = sum(float(((a[name].astype(np.float64) - b[name]) ** 2).sum())
+                    for a, b in zip(reference, other, strict=True))
+        signal = sum(float((a[name].astype(np.float64) ** 2).sum()) for a in reference)
+        shares.append(noise / max(signal, 1e-30) if noise else 0.0)
+    return 100.0 * float(np.sqrt(np.mean(shares)))
+
+
+def layer_snr_db(float_model: Model, int8_model: Model, tensors: Mapping[str, str], feeds: Sequence[Feeds],
+                 threads: int = 0) -> dict[str, float]:
+    """Signal-to-noise of each layer in the whole INT8 model, noise of all before it included: layer name -> dB."""
+    names = list(tensors.values())
+    a, b = probe(float_model, names, threads), probe(int8_model, names, threads)
+    signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for feed in feeds:
+        x, y = a.infer(feed), b.infer(feed)
+        for t in names:
+            if t in x and t in y:
+                signal[t] += float((x[t].astype(np.float64) ** 2).sum())
+                noise[t] += float(((x[t].astype(np.float64) - y[t]) ** 2).sum())
+    return {layer: round(float(10 * np.log10(max(signal[t], 1e-30) / max(noise[t], 1e-30))), 2)
+            for layer, t in tensors.items() if signal[t] > 0}
+
+
+def latency_ms(engines: Mapping[str, Engine], feed: Feeds, rounds: int) -> dict[str, dict[str, float]]:
+    """Latency of engines measured in turn, so that a busy moment hits all alike: best, p50 and p95 a call."""
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for engine in engines.values():
+        engine.infer(feed)
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            start = time.perf_counter_ns()
+            engine.infer(feed)
+            times[name].append((time.perf_counter_ns() - start) / 1e6)
+    return {name: {"best": round(min(t), 3), "p50": round(float(np.median(t)), 3),
+                   "p95": round(float(np.percentile(t, 95)), 3)} for name, t in times.items()}
+
+
+class Task(Protocol):
+    """A task score of a model file, higher is better, in points (0..100)."""
+
+    def score(self, model: Path) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A COCO annotation file and the folder of its pictures."""
+
+    images: Path
+    annotations: Path
+
+    @staticmethod
+    def parse(text: str) -> LabelledSet:
+        """``IMAGES:ANNOTATIONS.json``, an annotation file beside ``images/``, or a folder holding ``annotations.json``.
+
+        Raises:
+            InputError: something of it is missing.
+        """
+        images, colon, annotations = text.rpartition(":")
+        found = LabelledSet(Path(images), Path(annotations)) if colon else _beside(Path(text))
+        if not found.annotations.is_file() or not found.images.is_dir():
+            raise InputError(f"--eval {text!r}", "IMAGES:ANNOTATIONS.json, or a folder of images/ and annotations.json",
+                             "check the path")
+        return found
+
+
+@dataclass(frozen=True)
+class DetectionTask:
+    """AP50 (points) of a detector over labelled sets; the mean over sets when there are several."""
+
+    sets: tuple[LabelledSet, ...]
+    detector: DetectorConfig
+    at_most: int  # pictures a set, the first of a seeded draw
+    seed: int
+    fold: Mapping[str, Sequence[str]]  # annotation category -> the model's classes
+
+    def score(self, model: Path) -> dict[str, Any]:
+        """Scores of the model at ``model``."""
+        results = {s.annotations.parent.name + "/" + s.annotations.name: self._one(model, s) for s in self.sets}
+        points = [r["ap50"] for r in results.values()]
+        return {"ap50": float(np.mean(points)), "sets": results}
+
+    def _one(self, model: Path, data: LabelledSet) -> dict[str, Any]:
+        from ..detect.detector import make_detector
+        from ..offline.metrics.detection import score_detections
+
+        tree = json.loads(data.annotations.read_text())
+        images = sorted(tree["images"], key=lambda i: str(i["file_name"]))
+        keep = np.random.default_rng(self.seed).permutation(len(images))[: self.at_most]
+        images = [images[i] for i in sorted(keep)]
+        ids = {i["id"] for i in images}
+        truth = {**tree, "images": images,
+                 "annotations": [{"iscrowd": 0, **a} for a in tree["annotations"] if a["image_id"] in ids]}
+        detector = make_detector(replace(self.detector, model=str(model), score_min=0.01))
+        categories = self._categories(tree["categories"], detector.class_names)
+        found = []
+        for image in images:
+            picture = read_picture(data.images / image["file_name"])
+            boxes = detector.detect(Frame(0, 0, picture))
+            for box, score, label in zip(boxes.xyxy_px.tolist(), boxes.score.tolist(), boxes.class_id.tolist(),
+                                         strict=True):
+                category = categories.get(detector.class_names[label].lower())
+                if category is not None:
+                    found.append({"image_id": image["id"], "category_id": category, "score": score,
+                                  "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]})
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "annotations.json").write_text(json.dumps(truth))
+            (Path(folder) / "detections.json").write_text(json.dumps(found))
+            scores = score_detections(Path(folder) / "annotations.json", Path(folder) / "detections.json")
+        reached = set(categories.values())
+        names = {c["name"] for c in tree["categories"] if c["id"] in reached}
+        per_class = {n: float(np.mean(c)) * 100 for n, c in scores.get("pr_curve", {}).items() if n in names}
+        return {"ap50": float(np.mean(list(per_class.values()))) if per_class else 0.0, "per_class": per_class,
+                "pr_curve": scores.get("pr_curve", {}), "pictures": len(images), "detections": len(found)}
+
+    def _categories(self, categories: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, int]:
+        by_name = {str(c["name"]).lower(): int(c["id"]) for c in categories}
+        table = {c.lower(): by_name[c.lower()] for c in classes if c.lower() in by_name}
+        for target, sources in self.fold.items():
+            if target.lower() not in by_name:
+                raise InputError(f"--map target {target!r}", f"one of {', '.join(by_name)}", "correct the name")
+            table.update({s.lower(): by_name[target.lower()] for s in sources})
+        if not table:
+            raise InputError(f"categories {', '.join(by_name)}", f"some of the model's classes ({', '.join(classes)})",
+                             "give --map TARGET=a,b")
+        return table
+
+
+def _beside(path: Path) -> LabelledSet:
+    if path.is_dir():
+        return LabelledSet(path / "images", path / "annotations.json")
+    return LabelledSet(path.parent / "images", path)

@@ -1,0 +1,74 @@
+"""Run a float model over calibration feeds and keep statistics of every activation."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..engine.onnxruntime import OnnxRuntimeEngine
+from .graph import Model, clone, producers, shapes
+from .placement import Placement
+from .ranges import METHODS, Range, TensorStats, merged
+
+Feeds = Mapping[str, NDArray[np.float32]]
+SAMPLE = 65536  # values of a tensor and picture that enter its histogram: enough for the 1e-4 quantile of 16 pictures
+
+
+def probe(model: Model, tensors: Sequence[str], threads: int = 0) -> OnnxRuntimeEngine:
+    """An engine of ``model`` whose outputs are also ``tensors``."""
+    probed = clone(model)
+    have = {o.name for o in probed.graph.output}
+    known = {v.name: v for v in probed.graph.value_info}
+    inputs = {v.name for v in probed.graph.input}
+    probed.graph.output.extend(known[t] for t in tensors if t not in have and t not in inputs and t in known)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.onnx"
+        onnx.save(probed, str(path), save_as_external_data=model.ByteSize() > 1 << 30)
+        return OnnxRuntimeEngine(path, threads)
+
+
+def collect(model: Model, feeds: Sequence[Feeds], threads: int = 0,
+            progress: Callable[[Iterable[Any], str], Iterable[Any]] = lambda it, _: it) -> dict[str, TensorStats]:
+    """Statistics of every float activation over ``feeds`` (two passes).
+
+    Raises:
+        WorkFailed: an activation is NaN or infinite.
+    """
+    made = producers(model)
+    inputs = [v.name for v in model.graph.input]
+    names = [t for t in shapes(model) if t in made or t in inputs]
+    engine = probe(model, names, threads)
+    stats = {t: TensorStats() for t in names}
+    for feed in progress(feeds, "ranges"):
+        for t, value in {**engine.infer(feed), **feed}.items():
+            if t in stats:
+                stats[t].see_extremes(t, value)
+    for feed in progress(feeds, "histograms"):
+        for t, value in {**engine.infer(feed), **feed}.items():
+            if t in stats:
+                stats[t].see_values(value, SAMPLE)
+    engine.close()
+    return stats
+
+
+def ranges_of(model: Model, placement: Placement, stats: Mapping[str, TensorStats], method: str,
+              target: str) -> dict[str, Range]:
+    """One range for each paired tensor; inputs of the model keep all they were seen to hold."""
+    symmetric = target == "tensorrt"
+    inputs = {v.name for v in model.graph.input}
+    group = {t: g for g in placement.same_range for t in g}
+    done: dict[str, Range] = {}
+    for t in placement.tensors:
+        if t in done:
+            continue
+        together = group.get(t, [t])
+        how = "minmax" if any(k in inputs for k in together) else method
+        span = METHODS[how](merged([stats[k] for k in together]), symmetric)
+        done.update(dict.fromkeys(together, span))
+    return done

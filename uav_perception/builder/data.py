@@ -1,0 +1,153 @@
+"""Calibration pictures: a seeded draw from folders or bags, through the preprocessing that runs in flight."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..camera.bag import BagPictures
+from ..camera.files import SUFFIXES
+from ..detect.families import FAMILIES, recognise
+from ..detect.preprocess import Preprocessor, PreprocessSpec
+from ..engine import Engine
+from ..errors import InputError, ModelError, SourceError
+from ..records import F32, U8
+
+BAGS = (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn: pictures (H, W, 3) uint8 BGR, their names, and a hash over names and pixels."""
+
+    pictures: tuple[U8, ...]
+    names: tuple[str, ...]
+    sha256: str
+    population: int
+    seed: int
+
+
+def draw(sources: Sequence[str | Path], count: int, seed: int, topic: str = "") -> Drawn:
+    """Draw ``count`` pictures (all, when there are fewer) from image folders, searched with their sub-folders, or bags.
+
+    The draw depends on nothing but the sorted names, ``count`` and ``seed``.
+
+    Raises:
+        SourceError: no pictures, one that cannot be decoded, or one that is not 8 bits a channel.
+        BagError: a bag that cannot be read or has no image topic.
+    """
+    offers: list[tuple[str, Callable[[], U8]]] = []
+    for source in map(Path, sources):
+        offers += _bag(source, topic) if _is_bag(source) else _folder(source)
+    order = np.random.default_rng(seed).permutation(len(offers))[:count]
+    chosen = [offers[i] for i in sorted(order)]
+    digest = hashlib.sha256()
+    pictures = []
+    for name, decode in chosen:
+        picture = decode()
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(picture).tobytes())
+        pictures.append(picture)
+    return Drawn(tuple(pictures), tuple(n for n, _ in chosen), digest.hexdigest(), len(offers), seed)
+
+
+def feeds_of(pictures: Sequence[U8], name: str, spec: PreprocessSpec) -> list[dict[str, F32]]:
+    """Network inputs of ``pictures``, made as at run time."""
+    preprocess = Preprocessor(spec)
+    return [{name: preprocess(p)[0].copy()} for p in pictures]
+
+
+def _is_bag(path: Path) -> bool:
+    return path.suffix in BAGS or (path / "metadata.yaml").is_file()
+
+
+def _bag(path: Path, topic: str) -> list[tuple[str, Callable[[], U8]]]:
+    source = BagPictures(path, topic)
+    found: list[tuple[str, Callable[[], U8]]] = [(f"{path.name}:{p.stamp_ns}", p.decode) for p in source.pictures()]
+    if not found:
+        raise SourceError(f"bag {path} without pictures on {source.topic}", "at least one", "name another topic or bag")
+    return found
+
+
+def _folder(path: Path) -> list[tuple[str, Callable[[], U8]]]:
+    if not path.is_dir():
+        raise SourceError(f"calibration source {path}", "an image folder or a bag", "check the path")
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise SourceError(f"calibration folder {path} without pictures", f"{', '.join(sorted(SUFFIXES))} files",
+                          "give a folder of pictures like those of the flight, or a bag")
+    return [(str(f.relative_to(path)), lambda f=f: read_picture(f)) for f in files]  # type: ignore[misc]
+
+
+def read_picture(path: Path) -> U8:
+    """A picture as BGR.
+
+    Raises:
+        SourceError: it cannot be decoded or is not 8 bits a channel.
+    """
+    try:
+        raw = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error) as e:
+        raise SourceError(f"picture {path}: {e}", "a readable picture", "remove it from the folder") from e
+    if raw is None:
+        raise SourceError(f"picture {path} cannot be decoded", "a whole picture", "remove it from the folder")
+    if raw.dtype != np.uint8:
+        raise SourceError(f"picture {path} of {raw.dtype.itemsize * 8} bits a channel", "8 bits, as the camera gives",
+                          "convert it as the camera driver does, or remove it")
+    if raw.ndim == 2:
+        return np.asarray(cv2.cvtColor(raw, cv2.COLOR_GRAY2BGR), np.uint8)
+    if raw.shape[2] == 4:
+        return np.asarray(cv2.cvtColor(raw, cv2.COLOR_BGRA2BGR), np.uint8)
+    return np.asarray(raw, np.uint8)
+
+
+def spec_of(engine: Engine, text: str = "") -> PreprocessSpec:
+    """The preprocessing of a model: given in ``text``, else in its metadata, else its detector family's.
+
+    Raises:
+        InputError: more than one input, or no fixed (1, 3, H, W) float32 input.
+        ModelError: none of the three says how pictures become inputs.
+    """
+    shape = engine.inputs[0].shape
+    if len(engine.inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3) or None in shape:
+        shown = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in engine.inputs)
+        raise InputError(f"model {engine.info.name} with inputs {shown}", "one float32 input of fixed (1, 3, H, W)",
+                         "export it so; pictures can calibrate no other kind")
+    height, width = int(shape[2] or 0), int(shape[3] or 0)
+    if text:
+        return parse_preprocess(text, width, height)
+    known = PreprocessSpec.from_metadata(engine.metadata)
+    if known is None:
+        try:
+            outputs = [tuple(int(n or 0) for n in s.shape) for s in engine.outputs]
+            known = FAMILIES[recognise(outputs, width, height)].preprocess
+        except ModelError as e:
+            raise ModelError(f"model {engine.info.name} without preprocessing in its metadata, of no known family",
+                             "how pictures become inputs", "give --preprocess, see docs/engines.md") from e
+    return known.sized(width, height)
+
+
+def parse_preprocess(text: str, width_px: int, height_px: int) -> PreprocessSpec:
+    """A specification from the command line: ``color=rgb,mean=123.7/116.3/103.5,scale=0.0175,fit=stretch``.
+
+    Raises:
+        InputError: an unknown field or a value that is not a number.
+    """
+    values: dict[str, object] = {}
+    try:
+        for item in filter(None, text.split(",")):
+            key, _, value = item.partition("=")
+            if key in ("mean", "scale"):
+                numbers = tuple(float(v) for v in value.split("/"))
+                values[key] = numbers * 3 if len(numbers) == 1 else numbers
+            else:
+                values[key] = int(value) if key == "pad_value" else value
+        return PreprocessSpec(width_px=width_px, height_px=height_px, **values)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as e:
+        raise InputError(f"--preprocess {text!r}: {e}", "key=value pairs of color, mean, scale, fit, align, pad_value",
+                         "see docs/engines.md") from e

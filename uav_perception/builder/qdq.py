@@ -1,0 +1,154 @@
+"""From a float model and ranges to an explicit Q/DQ model: INT8 weights behind DequantizeLinear, pairs where placed.
+
+Weights are symmetric per output channel. Activations are symmetric INT8 for TensorRT, and unsigned with a zero point
+for ONNX Runtime, whose signed kernels are several times slower. On CPUs without VNNI the u8 x s8 multiply-add of two
+neighbours saturates at 16 bits; there the scale of a channel grows just enough that it cannot (at most by 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from .graph import Model, Node, attribute, channel_axis, clone, constants, infer_shapes
+from .placement import Placement
+from .ranges import Range, TensorStats
+
+F32 = NDArray[np.float32]
+
+
+def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], stats: Mapping[str, TensorStats],
+             target: str, correct_bias: bool = True) -> Model:
+    """The Q/DQ form of ``model``.
+
+    Args:
+        ranges: of every tensor in ``placement.tensors``, already merged where they share one.
+        stats: channel means of layer inputs, for bias correction (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+        target: ``onnxruntime`` or ``tensorrt``.
+    """
+    out = clone(model)
+    writer = _Writer(out, target)
+    params = {t: activation_params(ranges[t], target) for t in placement.tensors}
+    values = constants(model)
+    for t in (v.name for v in model.graph.input):
+        if t in params:
+            writer.pair(t, t, *params[t])
+    for node in list(out.graph.node):
+        if node.name in placement.layers:
+            mean = stats[node.input[0]].channel_mean if correct_bias and node.input[0] in stats else None
+            writer.weight(node, values, params[node.input[0]][0], mean)
+        for i, t in enumerate(node.input):
+            if (t, node.name) in placement.readers and t in params:
+                node.input[i] = f"{t}_dq"
+        writer.nodes.append(node)
+        for t in list(node.output):
+            if t in params:
+                writer.pair(t, t, *params[t])
+    return infer_shapes(writer.finish())
+
+
+def activation_params(span: Range, target: str) -> tuple[np.float32, Any]:
+    """(scale, zero point) of a range; zero is always exact, as padding needs it to be."""
+    low, high = min(span[0], 0.0), max(span[1], 0.0)
+    if target == "tensorrt":
+        return np.float32(max(-low, high, 1e-6) / 127), np.int8(0)
+    scale = max(high - low, 1e-6) / 255
+    return np.float32(scale), np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+
+
+def quantise_weight(weight: F32, axis: int, target: str, floor: F32 | None = None,
+                    grouped: bool = False) -> tuple[NDArray[np.int8], F32]:
+    """Symmetric INT8 weights and one scale a slice of ``axis``; ``floor`` is the least scale allowed."""
+    rows = np.moveaxis(weight, axis, 0)
+    flat = np.abs(rows.reshape(len(rows), -1))
+    scale = flat.max(axis=1) / 127
+    if target == "onnxruntime" and not grouped:
+        scale = np.maximum(scale, _saturation_free_scale(rows))
+    scale = np.maximum(scale, 1e-12 if floor is None else floor).astype(np.float32)
+    shape = (-1,) + (1,) * (rows.ndim - 1)
+    levels = np.clip(np.rint(rows / scale.reshape(shape)), -127, 127).astype(np.int8)
+    return np.ascontiguousarray(np.moveaxis(levels, 0, axis)), scale
+
+
+def _saturation_free_scale(rows: F32) -> Any:
+    """Least scale a channel at which 255 * (w_k + w_k+1) fits 16 bits for all neighbours of one sign.
+
+    Neighbours are those of the kernels' order: input channel fastest, then kernel column, then kernel row.
+    """
+    order = np.moveaxis(rows, 1, -1).reshape(len(rows), -1) if rows.ndim > 2 else rows
+    if order.shape[1] < 2:
+        return np.zeros(len(rows))
+    positive, negative = np.maximum(order, 0), np.maximum(-order, 0)
+    up, down = (side[:, 1:] + side[:, :-1] for side in (positive, negative))
+    # 255 * 128 fits; one of these 128 levels is spare, since each of the two weights may round up by a half
+    return np.maximum(up.max(axis=1), down.max(axis=1)) / 127
+
+
+class _Writer:
+    """Collects the new graph; scales and zero points that are equal are stored once."""
+
+    def __init__(self, model: Model, target: str) -> None:
+        self.model, self.target = model, target
+        self.nodes: list[Node] = []
+        self._new: dict[str, Any] = {}
+        self._weights: dict[str, str] = {}
+
+    def pair(self, source: str, name: str, scale: np.float32, zero: Any) -> None:
+        s, z = self._constant(f"s{scale:.9g}", scale), self._constant(f"z{zero.dtype.char}{zero}", zero)
+        self.nodes.append(helper.make_node("QuantizeLinear", [source, s, z], [f"{name}_q"], name=f"{name}_Q"))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", s, z], [f"{name}_dq"], name=f"{name}_DQ"))
+
+    def weight(self, node: Node, values: Mapping[str, NDArray[Any]], in_scale: np.float32,
+               in_mean: NDArray[np.float64] | None) -> None:
+        weight, group = values[node.input[1]].astype(np.float32), attribute(node, "group", 1)
+        axis = channel_axis(node, weight)
+        bias_name = node.input[2] if len(node.input) > 2 else ""
+        bias = values.get(bias_name) if bias_name else None
+        floor = None
+        if bias is not None and bias.shape == (weight.shape[axis],):
+            floor = (np.abs(bias) / (float(in_scale) * 2.0**30)).astype(np.float32)  # the bias must fit INT32
+        grouped = node.op_type == "Conv" and group > 1
+        levels, scale = quantise_weight(weight, axis, self.target, floor, grouped)
+        self._correct(node, weight, levels, scale, axis, group, bias, in_mean)
+        name = node.input[1]
+        if name not in self._weights:
+            q, s = self._constant(f"{name}_q", levels), self._constant(f"{name}_s", scale)
+            z = self._constant(f"zw{len(scale)}", np.zeros(len(scale), np.int8))
+            self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}_dq"], f"{name}_DQ", axis=axis))
+            self._weights[name] = f"{name}_dq"
+        node.input[1] = self._weights[name]
+
+    def _correct(self, node: Node, weight: F32, levels: NDArray[np.int8], scale: F32, axis: int, group: int,
+                 bias: NDArray[Any] | None, in_mean: NDArray[np.float64] | None) -> None:
+        """Bias correction: take the mean error that rounded weights make of the mean input off the bias."""
+        if node.op_type != "Conv" or in_mean is None or len(in_mean) != weight.shape[1] * group:
+            return
+        error = levels.astype(np.float64) * scale.reshape((-1,) + (1,) * (weight.ndim - 1)) - weight
+        per_input = error.reshape(len(weight), weight.shape[1], -1).sum(axis=2)
+        means = in_mean.reshape(group, -1).repeat(len(weight) // group, axis=0)
+        shift = (per_input * means).sum(axis=1)
+        corrected = (0.0 if bias is None else bias.astype(np.float64)) - shift
+        fresh = self._constant(f"{node.name}_b", corrected.astype(np.float32))
+        if len(node.input) > 2:
+            node.input[2] = fresh
+        else:
+            node.input.append(fresh)
+
+    def _constant(self, name: str, value: Any) -> str:
+        if name not in self._new:
+            self._new[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def finish(self) -> Model:
+        graph = self.model.graph
+        del graph.node[:], graph.value_info[:]
+        graph.node.extend(self.nodes)
+        used = {t for n in self.nodes for t in n.input}
+        kept = [i for i in graph.initializer if i.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend([*kept, *(v for k, v in self._new.items() if k in used)])
+        return self.model
