@@ -10,6 +10,8 @@ from ..records import Detections, Frame
 
 @runtime_checkable
 class Detector(Protocol):
+    """One frame in, its boxes out: source pixels, best score first, the frame's stamp. Not thread-safe."""
+
     @property
     def class_names(self) -> tuple[str, ...]: ...
 
