@@ -12,17 +12,18 @@ from .main import print_json
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `fly`."""
-    parser.add_argument("--source", metavar="SRC", help="demo (default), sim:SCENE, a video, an image folder, bag:PATH, "
-                        "v4l2:/dev/video0, csi:0, rtsp://..., topic (another driver's images)")
+    parser.add_argument("--source", metavar="SRC", help="demo (default), sim:SCENE, a video, an image folder, "
+                        "bag:PATH, v4l2:/dev/video0, csi:0, rtsp://..., topic (another driver's images)")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds from the first frame; default: until the "
                         "source ends or Ctrl-C")
     parser.add_argument("--out", type=Path, default=Path("out/fly"), metavar="DIR", help="folder for what is written")
     parser.add_argument("--detector", metavar="M", help="engine, manifest folder or ONNX file")
-    parser.add_argument("--fc", metavar="URL", help="autopilot: udpout:host:port, udpin:host:port, serial device[:baud]; "
-                        "default: a listener of its own on this machine")
+    parser.add_argument("--fc", metavar="URL", help="autopilot: udpout:host:port, udpin:host:port, serial "
+                        "device[:baud]; default: a listener of its own on this machine, and the best track is locked")
     parser.add_argument("--no-record", action="store_true", help="write neither flight.mcap nor overlay.mp4")
     parser.add_argument("--separate", action="store_true", help="every node in a process of its own")
-    parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file instead of launch/params/flight.yaml")
+    parser.add_argument("--params", type=Path, metavar="FILE",
+                        help="parameter file instead of launch/params/flight.yaml")
     parser.add_argument("--namespace", default="", help="ROS namespace of the whole graph")
     parser.add_argument("--json", action="store_true", help="print the report as the last line")
 

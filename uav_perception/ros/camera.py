@@ -45,7 +45,7 @@ class CameraNode(StageNode):
         assert self._source is not None
         if self._source.ended:  # activated again after its end
             self._open()
-        self._thread = threading.Thread(target=self._flow, name="camera", daemon=True)
+        self._thread = threading.Thread(target=self._flow, name="uav:camera", daemon=True)
         self._thread.start()
 
     def _flow(self) -> None:
@@ -94,6 +94,7 @@ class CameraNode(StageNode):
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [CameraNode()])
 
 

@@ -22,6 +22,7 @@ def make_nodes() -> Sequence[StageNode]:
 
 
 def main() -> int:
+    """The process."""
     return run(make_nodes)
 
 

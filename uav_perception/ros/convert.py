@@ -20,8 +20,20 @@ from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, Object
 from ..camera.encodings import bgr_from_compressed, bgr_from_raw
 from ..camera.intrinsics import camera_model
 from ..errors import RecordError
-from ..records import (F32, U8, CameraModel, DepthMap, Detections, Frame, Pose, RelativeDepth, Scale, TargetStatus,
-                       Track, TrackState)
+from ..records import (
+    F32,
+    U8,
+    CameraModel,
+    DepthMap,
+    Detections,
+    Frame,
+    Pose,
+    RelativeDepth,
+    Scale,
+    TargetStatus,
+    Track,
+    TrackState,
+)
 
 # What a variance says where it is not known: so large that no filter weighs the value. (NaN would poison filters.)
 UNKNOWN_VARIANCE = 1e6
@@ -46,14 +58,17 @@ class ClassNames:
 
 
 def to_time(stamp_ns: int) -> Time:
+    """A stamp of a record as a message."""
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 def to_ns(stamp: Time) -> int:
+    """A stamp of a message as records have it."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def header(stamp_ns: int, frame_id: str) -> Header:
+    """Capture time and frame."""
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
@@ -80,12 +95,14 @@ def frame_pixels(message: Image) -> U8:
 
 
 def jpeg_message(pixels: U8, quality: int, stamp_ns: int, frame_id: str) -> CompressedImage:
+    """A JPEG of BGR pixels; ``quality`` 1..100."""
     message = CompressedImage(header=header(stamp_ns, frame_id), format="bgr8; jpeg compressed bgr8")
     message.data = _bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
     return message
 
 
 def jpeg_pixels(message: CompressedImage) -> U8:
+    """BGR picture of a CompressedImage message; SourceError where there is none."""
     return bgr_from_compressed(message.data)
 
 
@@ -134,12 +151,14 @@ def _detection(head: Header, xyxy_px: Sequence[float] | F32, score: float, name:
 
 
 def detections_message(detections: Detections, names: ClassNames) -> Detection2DArray:
+    """Boxes as centre and size in source pixels; an empty array says that nothing was seen."""
     head = header(detections.stamp_ns, detections.frame_id)
     boxes = zip(detections.xyxy_px, detections.score, detections.class_id, strict=True)
     return Detection2DArray(header=head, detections=[_detection(head, b, s, names.name(int(c))) for b, s, c in boxes])
 
 
 def detections_from_message(message: Detection2DArray, names: ClassNames) -> Detections:
+    """Boxes with their first hypothesis; new class names get new numbers."""
     boxes = [box_corners(d.bbox) for d in message.detections]
     best = [d.results[0].hypothesis if d.results else None for d in message.detections]
     return Detections(to_ns(message.header.stamp), np.array(boxes, np.float32).reshape(-1, 4),
@@ -149,11 +168,13 @@ def detections_from_message(message: Detection2DArray, names: ClassNames) -> Det
 
 
 def track_message(track: Track, names: ClassNames) -> Detection2D:
+    """A track; its id is the Detection2D's id."""
     return _detection(header(track.stamp_ns, track.frame_id), track.xyxy_px, track.score, names.name(track.class_id),
                       str(track.id))
 
 
 def tracks_message(stamp_ns: int, frame_id: str, tracks: Sequence[Track], names: ClassNames) -> Detection2DArray:
+    """All tracks of one frame."""
     return Detection2DArray(header=header(stamp_ns, frame_id), detections=[track_message(t, names) for t in tracks])
 
 
@@ -241,7 +262,7 @@ def points_message(depth: DepthMap, image: U8 | None = None) -> PointCloud2:
 
 
 def odometry_message(pose: Pose) -> Any:
-    """nav_msgs/Odometry. Without a metric scale the position's variance is UNKNOWN_VARIANCE; so is the twist's always."""
+    """nav_msgs/Odometry. The position's variance is UNKNOWN_VARIANCE without a metric scale; the twist's always."""
     from nav_msgs.msg import Odometry
 
     message = Odometry(header=header(pose.stamp_ns, pose.parent), child_frame_id=pose.child)

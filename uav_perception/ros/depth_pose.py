@@ -110,6 +110,7 @@ class DepthPoseNode(StageNode):
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [DepthPoseNode()])
 
 

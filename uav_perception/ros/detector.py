@@ -59,6 +59,7 @@ class DetectorNode(StageNode):
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [DetectorNode()])
 
 

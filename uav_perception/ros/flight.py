@@ -9,14 +9,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..config import FlightConfig, load_flight_config
-from ..errors import WorkFailed
+from ..errors import InputError, WorkFailed
 from ..runtime.process import prepare, transport
 from ..runtime.report import write_report
 from ..runtime.screen import Screen
@@ -25,6 +24,7 @@ from . import graph
 
 POLL_S = 0.1
 DRAIN_S = 0.6  # after a source has ended: the last frames pass the stages
+READY_S = 20.0  # a source is started at last even if a node is not active
 GRACE_S = 1.4  # for a process to end; the recorder ends after the others
 STAGES = ("camera", "detector", "tracker", "depth_pose", "flight_link", "overlay", "recorder")
 
@@ -89,10 +89,16 @@ def fly(options: Options) -> dict[str, Any]:
         prepare()
         supervisor = Supervisor(options.out / "log")
         try:
-            for process in graph.processes(options.composed, options.record):
-                supervisor.start(process.executable, process.command([*([base] if base else []), overrides],
-                                                                     options.namespace))
-            return _watch(options, config, supervisor, listener, stop, started_s)
+            files = [*([base] if base else []), overrides]
+            *others, source = graph.processes(options.composed, options.record)
+            for process in others:
+                supervisor.start(process.executable, process.command(files, options.namespace))
+
+            def start_source() -> None:
+                supervisor.start(source.executable, source.command(files, options.namespace))
+
+            waited_for = () if options.composed else tuple(n for p in others for n in p.nodes)
+            return _watch(options, config, supervisor, listener, stop, started_s, start_source, waited_for)
         finally:
             supervisor.stop(GRACE_S, last=("recorder",))
     finally:
@@ -110,23 +116,25 @@ def _prepare_folder(options: Options, config: FlightConfig, listener: Listener |
         for name in ("report.json", "report.html", "overlay.mp4", "flight.mcap", "metadata.yaml"):
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / "log", ignore_errors=True)
-        record = options.record
-        given = graph.overrides(options.source, options.detector, options.fc or (listener.url if listener else None),
-                                str(out / "flight.mcap") if record else None, str(out / "overlay.mp4") if record else None)
+        bag, film = (str(out / n) if options.record else None for n in ("flight.mcap", "overlay.mp4"))
+        url = options.fc or (listener.url if listener else None)
+        given = graph.overrides(options.source, options.detector, url, bag, film,
+                                auto_lock=listener is not None)  # no autopilot: nobody to ask, none to mislead
         for node, values in given.items():
             config.with_values(node, **values)  # what is out of range is said before anything starts
-        tree = {f"/**/{node}": {"ros__parameters": values} for node, values in given.items()}
-        overrides = out / "params.yaml"
-        overrides.write_text(yaml.safe_dump(tree))
+        return graph.write_overrides(given, out / "params.yaml")
     except OSError as e:
-        from ..errors import InputError
-
-        raise InputError(f"output folder {out}: {e.strerror}", "a folder that can be written", "give another --out") from e
-    return overrides
+        raise InputError(f"output folder {out}: {e.strerror}", "a folder that can be written",
+                         "give another --out") from e
 
 
 def _watch(options: Options, config: FlightConfig, supervisor: Supervisor, listener: Listener | None,
-           stop: threading.Event, started_s: float) -> dict[str, Any]:
+           stop: threading.Event, started_s: float, start_source: Callable[[], None],
+           waited_for: Collection[str]) -> dict[str, Any]:
+    """``start_source`` is called when all nodes in ``waited_for`` are active: a finite source waits for nobody."""
+    source_due = bool(waited_for)
+    if not source_due:
+        start_source()
     from .monitor import Monitor  # rclpy is loaded while the children start
 
     monitor = Monitor(options.namespace)
@@ -140,6 +148,10 @@ def _watch(options: Options, config: FlightConfig, supervisor: Supervisor, liste
                 events.append(event)
                 screen.say(event)
             now_s = time.monotonic()
+            if source_due and (all(n in monitor.stages and monitor.stages[n].values["active"] for n in waited_for)
+                               or now_s - started_s > READY_S):
+                source_due = False
+                start_source()
             camera = monitor.stages.get("camera")
             frames = camera.total("done") if camera else 0
             flying_s = now_s if flying_s is None and frames else flying_s

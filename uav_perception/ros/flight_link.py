@@ -39,7 +39,7 @@ class FlightLinkNode(StageNode):
         self._targets = _Pairs()
         self._poses = _Pairs()
         self._select = self.output(topics.TARGET_SELECT)
-        self._release = self.create_client(SetBool, topics.TARGET_SELECT.name)
+        self._release: Any = self.create_client(SetBool, topics.TARGET_SELECT.name)
         self.subscribe(topics.CAMERA_INFO, self._on_camera)
         self.subscribe(topics.TARGET, lambda m: self._targets.first(convert.to_ns(m.header.stamp), m, self._on_target))
         self.subscribe(topics.TARGET_STATUS, self._on_target_status)
@@ -141,6 +141,7 @@ class _Pairs:
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [FlightLinkNode()])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 PACKAGE = "uav_perception"
 
@@ -51,17 +52,20 @@ def processes(composed: bool = True, record: bool = False) -> tuple[Process, ...
 
 
 def overrides(source: str | None = None, detector: str | None = None, fc: str | None = None, bag: str | None = None,
-              film: str | None = None) -> dict[str, dict[str, Any]]:
+              film: str | None = None, auto_lock: bool = False) -> dict[str, dict[str, Any]]:
     """Node -> parameters for what a command line or launch argument gave; empty and None mean "as the file says"."""
-    given = {"camera": {"source": source}, "detector": {"model": detector}, "flight_link": {"url": fc},
-             "recorder": {"bag": bag}, "overlay": {"video": film}}
+    given: dict[str, dict[str, Any]] = {
+        "camera": {"source": source}, "detector": {"model": detector}, "flight_link": {"url": fc},
+        "recorder": {"bag": bag}, "overlay": {"video": film}, "tracker": {"auto_lock": auto_lock or None}}
     kept = {node: {k: v for k, v in values.items() if v} for node, values in given.items()}
     return {node: values for node, values in kept.items() if values}
 
 
-def quoted(text: str) -> str:
-    """``text`` as a YAML string, so that `-p node:name:=123` stays text."""
-    return json.dumps(text)
+def write_overrides(given: dict[str, dict[str, Any]], path: Path) -> Path:
+    """Write ``given`` as a ROS 2 parameter file that holds in any namespace; to be given after the main one."""
+    tree = {f"/**/{node}": {"ros__parameters": values} for node, values in given.items()}
+    path.write_text(yaml.safe_dump(tree))
+    return path
 
 
 def parameter_file() -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .node import StageNode
 
 END_S = 2.0  # a node that takes longer to end is left behind
+OURS = "uav:"  # names of threads that must be gone before the interpreter may be
 SPIN_S = 0.1  # how long the executor may wait before signals are looked at
 
 
@@ -37,10 +39,11 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | Non
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
-    nodes: Sequence[StageNode] = ()
+    nodes: list[StageNode] = []
+    code = 0
     try:
         rclpy.init(args=list(sys.argv if argv is None else argv), signal_handler_options=SignalHandlerOptions.NO)
-        nodes = make_nodes()
+        nodes += make_nodes()
         _bring_up(nodes, stop)
         executor = make_executor()
         for node in nodes:
@@ -48,19 +51,24 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | Non
         while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=SPIN_S)
     except _AlreadySaid:
-        return 2
+        code = 2
     except UavPerceptionError as e:
         print(f"uav-perception: {type(e).__name__}: {e}", file=sys.stderr)
-        return e.exit_code
+        code = e.exit_code
     except Exception as e:
         if not is_ros_input_error(e):
             raise
         print(f"uav-perception: {type(e).__name__}: {' '.join(str(e).split())}", file=sys.stderr)
-        return 2
+        code = 2
     finally:
         _end(nodes)
-        rclpy.try_shutdown()
-    return 0
+    if any(t.name.startswith(OURS) for t in threading.enumerate()):
+        # still inside native code (an engine being loaded): nothing to wait for, all is said and freed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    rclpy.try_shutdown()
+    return code
 
 
 def make_executor() -> Any:
@@ -84,7 +92,8 @@ def is_ros_input_error(error: Exception) -> bool:
 def _bring_up(nodes: Sequence[StageNode], stop: threading.Event) -> None:
     """Configure all at once (engines load side by side), then activate from the last to the first: sources last."""
     wanted = [n for n in nodes if n.common.autostart]
-    threads = [threading.Thread(target=n.trigger_configure, name=f"configure {n.get_name()}") for n in wanted]
+    threads = [threading.Thread(target=n.trigger_configure, name=f"{OURS}configure {n.get_name()}", daemon=True)
+               for n in wanted]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -99,13 +99,14 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             except (ValueError, KeyError, TypeError) as e:  # a sender with other ideas must not end this node
                 self.failed(f"{topic.name}: {type(e).__name__}: {e}")
 
-        self.create_subscription(topic.message(), topic.name, receive, topic.qos, event_callbacks=self._qos_events(topic),
+        self.create_subscription(topic.message(), topic.name, receive, topic.qos,
+                                 event_callbacks=self._qos_events(topic),
                                  qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def _qos_events(self, topic: Topic) -> SubscriptionEventCallbacks:
         def incompatible(event: Any) -> None:
-            self._qos_note = (f"a publisher of {topic.name} offers another quality of service "
-                              f"({event.last_policy_kind.name if hasattr(event.last_policy_kind, 'name') else 'policy'}); "
+            policy = getattr(event.last_policy_kind, "name", event.last_policy_kind)
+            self._qos_note = (f"a publisher of {topic.name} offers another quality of service ({policy}); "
                               f"set qos_overrides.{self.resolve_topic_name(topic.name)}.subscription.*")
             self.get_logger().warning(self._qos_note)
 
@@ -125,7 +126,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         self.get_logger().error(message, throttle_duration_sec=1.0)
 
     # ---- life cycle ---------------------------------------------------------------------------------------------
-    def _transition(self, *steps: Callable[[], None]) -> TransitionCallbackReturn:
+    def _transition(self, *steps: Callable[[], object]) -> TransitionCallbackReturn:
         try:
             for step in steps:
                 step()
@@ -194,7 +195,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             text = f"{text}; {note}"
         if self._qos_note:
             level, text = max(level, WARN), f"{text}; {self._qos_note}"
-        values: dict[str, Any] = {"instance": self._instance, "supervisor": SUPERVISOR, "active": self.active, **_flat(numbers), **details}
+        values: dict[str, Any] = {"instance": self._instance, "supervisor": SUPERVISOR, "active": self.active,
+                                  **_flat(numbers), **details}
         if self.engine is not None:
             values |= {"engine": self.engine.name, "backend": self.engine.backend, "precision": self.engine.precision,
                        "why": self.engine.why}
@@ -207,7 +209,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
 
 
 def _flat(numbers: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in numbers.items():
         if isinstance(value, dict):
             flat |= {f"{key.removesuffix('_ms')}_{p}_ms": v for p, v in value.items()}

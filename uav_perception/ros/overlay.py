@@ -19,7 +19,7 @@ from .main import run
 from .node import StageNode
 from .topic_source import receive_frames
 
-FRAMES_KEPT = 16  # tracks of a frame come later than the frame; at most this many are waited for
+KEPT = 16  # tracks of a frame come later than the frame; this many frames and detections wait for them
 
 
 class OverlayNode(StageNode):
@@ -32,7 +32,7 @@ class OverlayNode(StageNode):
         self._film: Film | None = None
         self._frames: OrderedDict[int, Frame] = OrderedDict()
         self._lock = threading.Lock()
-        self._detections: Detections | None = None
+        self._detections: OrderedDict[int, Detections] = OrderedDict()
         self._depth_pose: DepthPoseResult | None = None
         self._last_ns = 0
         self._worker: Worker[Tracked] = Worker("overlay", self._draw, self.failed)
@@ -48,13 +48,16 @@ class OverlayNode(StageNode):
                        tuple(convert.track_from_message(d, self.names) for d in message.detections), None)
 
     def _on_frame(self, frame: Frame) -> None:
-        with self._lock:
-            self._frames[frame.stamp_ns] = frame
-            while len(self._frames) > FRAMES_KEPT:
-                self._frames.popitem(last=False)
+        self._keep(self._frames, frame.stamp_ns, frame)
 
     def _on_detections(self, detections: Detections) -> None:
-        self._detections = detections
+        self._keep(self._detections, detections.stamp_ns, detections)
+
+    def _keep(self, kept: OrderedDict[int, Any], stamp_ns: int, record: Any) -> None:
+        with self._lock:
+            kept[stamp_ns] = record
+            while len(kept) > KEPT:
+                kept.popitem(last=False)
 
     def _on_depth_pose(self, result: DepthPoseResult) -> None:
         self._depth_pose = result
@@ -71,12 +74,13 @@ class OverlayNode(StageNode):
         early = 0 <= tracked.stamp_ns - self._last_ns < 0.98e9 / self._config.fps
         with self._lock:
             frame = self._frames.get(tracked.stamp_ns)
+            known = [d for ns, d in self._detections.items() if ns <= tracked.stamp_ns]
         if frame is None or early or not (watched or self._film):
             return
         start_ns = time.perf_counter_ns()
         self._last_ns = tracked.stamp_ns
-        picture = draw(frame, self._detections, tracked.tracks, tracked.target, self._depth_pose, self.names.names,
-                       self._config.width_px)
+        picture = draw(frame, known[-1] if known else None, tracked.tracks, tracked.target, self._depth_pose,
+                       self.names.names, self._config.width_px)
         if watched:
             self._picture.publish(convert.jpeg_message(picture, self._config.jpeg_quality, frame.stamp_ns,
                                                        frame.frame_id))
@@ -98,6 +102,7 @@ class OverlayNode(StageNode):
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [OverlayNode()])
 
 

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
-from rcl_interfaces.msg import (FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType,
-                                SetParametersResult)
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -70,7 +69,7 @@ class Parameters:
         return make(cls, {f.name: _plain(self._node.get_parameter(prefix + f.name).value)
                           for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
 
-    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+    def _check(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         for prefix, cls in self._every():
             names = {prefix + f.name: f.name for f in dataclasses.fields(cls)}
             values = {names[p.name]: _plain(p.value) for p in parameters if p.name in names}
@@ -85,7 +84,7 @@ def _plain(value: Any) -> Any:
     return list(value) if not isinstance(value, str | bool | int | float) else value
 
 
-def _ros_value(value: Any, kind: Any) -> Parameter:
+def _ros_value(value: Any, kind: Any) -> Parameter[Any]:
     array = getattr(kind, "__origin__", None) is tuple
     type_ = _ARRAYS[kind.__args__[0]] if array else _TYPES[kind]
     return Parameter("", Parameter.Type(type_), list(value) if array else value)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rclpy.qos import QoSProfile
 
@@ -23,10 +23,10 @@ from .node import StageNode
 from .topics import Topic
 
 RESULTS = (topics.CAMERA_INFO, topics.DETECTIONS, topics.TRACKS, topics.TARGET, topics.TARGET_STATUS,
-           topics.TARGET_SELECT, topics.HEIGHT_AGL, topics.ODOMETRY, topics.ODOMETRY_STATUS, topics.TF, topics.DIAGNOSTICS)
+           topics.TARGET_SELECT, topics.HEIGHT_AGL, topics.ODOMETRY, topics.ODOMETRY_STATUS, topics.TF,
+           topics.DIAGNOSTICS)
 IMAGES: dict[str, tuple[Topic, ...]] = {"jpeg": (topics.IMAGE_JPEG,), "raw": (topics.IMAGE,), "none": ()}
 DENSE = (topics.DEPTH, topics.DEPTH_RELATIVE, topics.POINTS, topics.MOTION_MASK, topics.FLOW)
-HUMBLE_METADATA, METADATA = 8, 9  # rosbag2 metadata versions: quality of service as text until Humble
 
 
 class RecorderNode(StageNode):
@@ -57,13 +57,13 @@ class RecorderNode(StageNode):
         self._target = Path(self._config.bag).absolute()
         self._folder = self._target.with_suffix(".partial") / self._target.stem
         shutil.rmtree(self._folder.parent, ignore_errors=True)
-        version = HUMBLE_METADATA if os.environ.get("ROS_DISTRO") == "humble" else METADATA
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = Writer(self._folder, version=version, storage_plugin=StoragePlugin.MCAP)
+            self._writer = Writer(self._folder, version=_metadata_version(), storage_plugin=StoragePlugin.MCAP)
             self._writer.open()
         except OSError as e:
-            raise WorkFailed(f"bag {self._target}: {e.strerror}", "a folder that can be written", "choose another") from e
+            raise WorkFailed(f"bag {self._target}: {e.strerror}", "a folder that can be written",
+                             "choose another") from e
         self._queue = queue.Queue(self._config.queue)
         types = _typestore()
         for topic in (*IMAGES[self._config.images], *RESULTS, *(DENSE if self._config.dense else ())):
@@ -114,7 +114,13 @@ class RecorderNode(StageNode):
         shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     def details(self) -> dict[str, Any]:
-        return {"dropped": self._dropped, "bag": self.parameters.read(RecorderConfig).bag, "ended": self._writer is None}
+        return {"dropped": self._dropped, "bag": self.parameters.read(RecorderConfig).bag,
+                "ended": self._writer is None}
+
+
+def _metadata_version() -> Literal[8, 9]:
+    """Of rosbag2: quality of service is text until Humble."""
+    return 8 if os.environ.get("ROS_DISTRO") == "humble" else 9
 
 
 def _typestore() -> Any:
@@ -129,7 +135,7 @@ def _typestore() -> Any:
 
 
 def _offered(qos: QoSProfile) -> Any:
-    from rosbags.interfaces import (Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
+    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 
     forever = QosTime(2147483647, 4294967295)
     reliable = qos.reliability.name == "RELIABLE"
@@ -138,6 +144,7 @@ def _offered(qos: QoSProfile) -> Any:
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [RecorderNode()])
 
 

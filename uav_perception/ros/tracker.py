@@ -120,6 +120,7 @@ class TrackerNode(StageNode):
 
 
 def main() -> int:
+    """The process of this node alone."""
     return run(lambda: [TrackerNode()])
 
 

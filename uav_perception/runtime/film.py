@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from ..errors import WorkFailed
 from ..records import U8
@@ -35,13 +36,13 @@ class Film:
             lasted_s = (stamp_ns - self._last[1]) * 1e-9
             self._flush(min(lasted_s, LONGEST_STILL_S) if lasted_s > 0 else 0.0)
         if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size)
+            picture = np.asarray(cv2.resize(picture, self._size), np.uint8)
         self._last = (picture, stamp_ns)
 
     def _open(self, picture: U8) -> None:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-        self._writer = cv2.VideoWriter(self.path, cv2.VideoWriter_fourcc(*"mp4v"), self._fps, self._size)
+        self._writer = cv2.VideoWriter(self.path, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, self._size)
         if not self._writer.isOpened():
             raise WorkFailed(f"film {self.path}", "a place that can be written and an OpenCV with MPEG-4",
                              "choose another folder, or set overlay.video to an empty text")

@@ -32,8 +32,10 @@ def draw(frame: Frame, detections: Detections | None, tracks: Sequence[Track], t
     """
     height, width = frame.image.shape[:2]
     scale = min(1.0, width_px / width) if width_px else 1.0
-    picture = np.array(frame.image) if scale == 1.0 else cv2.resize(
-        frame.image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    picture: U8 = np.array(frame.image)
+    if scale < 1.0:
+        size = (round(width * scale), round(height * scale))
+        picture = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
     pen = _Pen(picture, scale)
     if depth_pose is not None and depth_pose.motion_mask is not None:
         pen.tint(depth_pose.motion_mask, MOTION)
@@ -116,7 +118,8 @@ class _Pen:
         (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, self.font, 1)
         strip = self.picture[: h + base + 6, : w + 12]
         strip[:] = strip // 3
-        cv2.putText(self.picture, text, (6, h + 4), cv2.FONT_HERSHEY_SIMPLEX, self.font, (255, 255, 255), 1, cv2.LINE_AA)
+        white = (255, 255, 255)
+        cv2.putText(self.picture, text, (6, h + 4), cv2.FONT_HERSHEY_SIMPLEX, self.font, white, 1, cv2.LINE_AA)
 
     def tint(self, mask: np.ndarray, colour: Colour) -> None:
         h, w = self.picture.shape[:2]

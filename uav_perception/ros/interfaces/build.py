@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
@@ -28,12 +29,14 @@ from . import DEFINITIONS
 
 STAMP = "uav_perception_build.json"
 # packages whose messages ours contain, and what every generated message description refers to
-DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs", "action_msgs", "unique_identifier_msgs")
+DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs", "action_msgs",
+                "unique_identifier_msgs")
 # how messages are serialised, and how middleware describes them to others (without it, it complains at each use)
 FASTRTPS, INTROSPECTION = "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"
 
 
 def site_packages() -> Path:
+    """Where this environment keeps packages with compiled parts."""
     return Path(sysconfig.get_paths()["platlib"])
 
 
@@ -89,24 +92,19 @@ def _compilers() -> tuple[list[str], list[str]]:
 def _generate(package: str, source: Path, generated: Path) -> list[Path]:
     """Write .msg and .idl files and all generated C, C++ and Python; returns the .msg paths relative to ``source``."""
     try:
-        import rosidl_generator_py.generate_py_impl
-        import rosidl_generator_type_description
-        import rosidl_parser.parser
-        import rosidl_pycommon
-        from rosidl_adapter import convert_to_idl
-        from rosidl_generator_c import generate_c
-        from rosidl_typesupport_c import generate_c as generate_typesupport_c
-        from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
-        from rosidl_typesupport_introspection_c import generate_c as generate_introspection_c
+        adapter, parser, pycommon, describe, to_c, to_python, to_fastrtps, to_introspection, to_typesupport = map(
+            importlib.import_module, ("rosidl_adapter", "rosidl_parser.parser", "rosidl_pycommon",
+                                      "rosidl_generator_type_description", "rosidl_generator_c",
+                                      "rosidl_generator_py.generate_py_impl", FASTRTPS, INTROSPECTION,
+                                      "rosidl_typesupport_c"))
     except ImportError as e:
         raise MissingDependency(f"no module {e.name}", "the rosidl generators of ROS 2 (Iron or later)",
-                                f"install the ros-* wheels, or your distro's ros-$ROS_DISTRO-{package.replace('_', '-')}"
-                                ) from e
+                                "install the ros-* wheels, or your distro's ros-$ROS_DISTRO-"
+                                f"{package.replace('_', '-')}") from e
     # Each of the five generators parses every file again, 0.1 s a time: share one parse between them.
-    parse = functools.lru_cache(None)(
-        functools.partial(_parse, rosidl_parser.parser.parse_idl_file, rosidl_parser.definition.IdlLocator))
-    for module in (rosidl_parser.parser, rosidl_pycommon, rosidl_generator_type_description,
-                   rosidl_generator_py.generate_py_impl):
+    parse = functools.lru_cache(None)(functools.partial(_parse, parser.parse_idl_file, parser.IdlLocator))
+    module: Any
+    for module in (parser, pycommon, describe, to_python):
         module.parse_idl_file = lambda locator, *_: parse(str(locator.basepath), str(locator.relative_path))
 
     messages = []
@@ -115,7 +113,7 @@ def _generate(package: str, source: Path, generated: Path) -> list[Path]:
         (source / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).write_text(fields)
         messages.append(file)
-    _quietly(lambda: [convert_to_idl(source, package, f, generated) for f in messages])
+    _quietly(lambda: [adapter.convert_to_idl(source, package, f, generated) for f in messages])
     idl = [f.with_suffix(".idl") for f in messages]
     share = Path(sys.prefix) / "share"
 
@@ -127,15 +125,15 @@ def _generate(package: str, source: Path, generated: Path) -> list[Path]:
             "target_dependencies": [], **extra}))
         return str(file)
 
-    rosidl_generator_type_description.generate_type_hash(arguments(
+    describe.generate_type_hash(arguments(
         "rosidl_generator_type_description", include_paths=[f"{d}:{share / d}" for d in DEPENDENCIES]))
-    generate_c(arguments(
+    to_c.generate_c(arguments(
         "rosidl_generator_c", ros_interface_files=[str(source / f) for f in messages],
         type_description_tuples=[f"{i}:{generated / i.with_suffix('.json')}" for i in idl]))
-    generate_typesupport_fastrtps_c(arguments(FASTRTPS))
-    generate_introspection_c(arguments(INTROSPECTION))
-    generate_typesupport_c(arguments("rosidl_typesupport_c"), [FASTRTPS, INTROSPECTION])
-    rosidl_generator_py.generate_py_impl.generate_py(arguments("rosidl_generator_py"), ["rosidl_typesupport_c"])
+    to_fastrtps.generate_typesupport_fastrtps_c(arguments(FASTRTPS))
+    to_introspection.generate_c(arguments(INTROSPECTION))
+    to_typesupport.generate_c(arguments("rosidl_typesupport_c"), [FASTRTPS, INTROSPECTION])
+    to_python.generate_py(arguments("rosidl_generator_py"), ["rosidl_typesupport_c"])
     for generator in ("rosidl_generator_c", FASTRTPS, INTROSPECTION):  # cmake's configure_file would do this
         header = f"{generator}__visibility_control.h"
         text = (share / generator / "resource" / f"{header}.in").read_text()
