@@ -11,7 +11,10 @@ import numpy as np
 
 from ..engine import Engine
 from ..errors import ModelError
-from ..records import F32, F64, U8
+from ..records import F32, F64, U8, Bool
+
+
+FLAT: F32 = np.ones((64, 208), np.float32)  # the shape of a scene about which no network says anything
 
 
 class DepthNetwork:
@@ -92,6 +95,14 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
         field = (np.asarray(s) + unit * field) / (np.asarray(m) + unit)
     smooth = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.exp(log_disparity + smooth + centre), np.float32)
+
+
+def supported(uv: F64, width: int, height: int) -> Bool:
+    """(height, width) True near the points ``uv`` (N, 2) in 0..1: where interpolation without a network may be believed."""
+    near = np.zeros((48, 64), np.uint8)
+    near[np.clip((uv[:, 1] * 48).astype(int), 0, 47), np.clip((uv[:, 0] * 64).astype(int), 0, 63)] = 1
+    near = cv2.dilate(near, np.ones((9, 9), np.uint8)).astype(np.uint8)
+    return np.asarray(cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _weighted_median(values: F64, weights: F64) -> float:

@@ -21,7 +21,7 @@ from ..engine.select import open_engine
 from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
 from ..records import (F32, F64, U8, Bool, CameraModel, DepthMap, DepthPoseResult, EgoMotion, Frame, Pose, RelativeDepth,
                        Scale, Track)
-from .dense import DepthNetwork, PoseNetwork, fuse
+from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
 from .odometry import Odometry, Step
 from .photometric import align
 from .products import MotionMask, object_velocity, plane_flow, rigid_flow, scaled_camera
@@ -52,7 +52,9 @@ class DepthPose:
         self._previous: tuple[U8, U8, F32 | None] | None = None  # small image, small grey, its depth in run units
         self._odom_from_camera = np.eye(4)  # optical axes of the first frame; metres when METRIC, else run units
         self._pose_covariance = np.zeros((6, 6))
-        self._resets = 0
+        self.resets = 0
+        self.last_step: Step | None = None  # of the last usable frame, for what works on whole recordings
+        self.last_disparity: F32 | None = None
         self._velocity: dict[int, tuple[int, F64]] = {}  # track id -> stamp, smoothed m/s in the camera frame
 
     @property
@@ -81,6 +83,7 @@ class DepthPose:
         step = self.odometry.update(gray, camera)
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, gray, small, small_gray, camera, small_camera)
+        self.last_step = step
         depth_run, depth_valid = self._dense(frame.image, step, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
@@ -89,7 +92,7 @@ class DepthPose:
         state = self.scale.state
         ego = self._integrate(step, from_ns, frame.stamp_ns, factor, state)
         if jumped:
-            self._resets += 1
+            self.resets += 1
             self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
         result = DepthPoseResult(frame.stamp_ns, depth=_depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera),
                                  ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
@@ -129,7 +132,7 @@ class DepthPose:
         self.scale.reset()
         self._last_ns, self._previous = None, None
         self._velocity.clear()
-        self._resets += 1
+        self.resets += 1
         self._pose_covariance = self._pose_covariance + np.eye(6)  # what happened in between is unknown
 
     # -- motion ----------------------------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ class DepthPose:
                 guess = se3_exp(np.concatenate([twist[:3] * unit, twist[3:]]))
             aligned = align(previous[1], small_gray, previous[2], small_camera.K, guess)
         if aligned is None or aligned.agreement < 0.5:
-            self._resets += 1
+            self.resets += 1
             self.scale.reset()
             self._pose_covariance = self._pose_covariance + np.eye(6)
             return replace(fresh, message=f"{lost.message}; run starts anew")
@@ -178,7 +181,7 @@ class DepthPose:
             mount[:3, 3] = 0.0  # a lever arm in metres has no meaning in run units
         base = mount @ self._odom_from_camera @ se3_inverse(mount)
         return Pose(stamp_ns, "odom", "base_link", base[:3, 3], quaternion_from_matrix(base[:3, :3]),
-                    self._pose_covariance.copy(), self._resets, state)
+                    self._pose_covariance.copy(), self.resets, state)
 
     # -- depth and scale -------------------------------------------------------------------------------------------
 
@@ -191,9 +194,11 @@ class DepthPose:
     def _dense(self, image: U8, step: Step, camera: CameraModel, small: CameraModel) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
         uv, rho, sigma = measured_points(step, camera)
+        self.last_disparity = None
         if self._depth_net is None and len(rho) < 12:
             return None, None
-        disparity = np.ones((64, 208), np.float32) if self._depth_net is None else self._depth_net.disparity(image)
+        disparity = FLAT if self._depth_net is None else self._depth_net.disparity(image)
+        self.last_disparity = None if self._depth_net is None else disparity
         if len(rho) >= 12:
             inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
         else:
@@ -201,10 +206,7 @@ class DepthPose:
         depth = 1.0 / np.asarray(cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR))
         if self._depth_net is not None:
             return depth, np.ones(depth.shape, bool)
-        near = np.zeros((48, 64), np.uint8)
-        near[np.clip((uv[:, 1] * 48).astype(int), 0, 47), np.clip((uv[:, 0] * 64).astype(int), 0, 63)] = 1
-        near = np.asarray(cv2.dilate(near, np.ones((9, 9), np.uint8)))
-        return depth, cv2.resize(near, (small.width_px, small.height_px), interpolation=cv2.INTER_NEAREST) > 0
+        return depth, supported(uv, small.width_px, small.height_px)
 
     def _update_scale(self, stamp_ns: int, height_agl_m: float | None, nav_position_m: ArrayLike | None, step: Step,
                       depth_run: F32 | None, small: CameraModel) -> bool:

@@ -1,0 +1,157 @@
+"""A whole recorded sequence at once: the same stage frame by frame, then all tracks adjusted together.
+
+In flight only the past is known; over a recording the future is too, so every pose and every point is settled by all frames
+that saw it (bundle adjustment in overlapping stretches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..geometry import se3, se3_inverse
+from ..records import F32, F64, CameraModel, Frame, Scale
+from .bundle import Window, solve, transform_points
+from .dense import FLAT, fuse, supported
+from .estimator import DepthPose
+from .features import I64
+
+STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
+TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
+
+
+@dataclass
+class Sighting:
+    """What one frame contributed. ``world_from_camera`` is None where nothing could be said; run: frames of one unit."""
+
+    stamp_ns: int
+    run: int
+    world_from_camera: F64 | None
+    ids: I64
+    xy: F64
+    sigma_px: float
+    disparity: F32 | None
+    metres_per_unit: float | None
+    depth: F32 | None
+    point_ids: I64
+    points: F64  # (N, 4) of x, y, rho and the standard deviation of rho, in this camera
+
+
+def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, float] | None = None) -> Iterator[Sighting]:
+    """Run ``stage`` over ``frames``; one sighting a frame. ``heights_m`` maps stamps to height above ground."""
+    for frame in frames:
+        result = stage.update(frame, None if heights_m is None else heights_m.get(frame.stamp_ns))
+        step = stage.last_step
+        used = result.pose is not None and step is not None
+        world = None
+        points, point_ids = np.zeros((0, 4)), np.zeros(0, np.int64)
+        ids, xy, sigma = np.zeros(0, np.int64), np.zeros((0, 2)), 1.0
+        if used and step is not None:
+            world = step.world_from_cur
+            view = stage.odometry.newest
+            ids, xy, sigma = (view.ids, view.xy, view.sigma_px) if view is not None else (ids, xy, sigma)
+            points, point_ids = np.column_stack([step.cur_xy, step.rho, step.rho_sigma]), step.ids
+        depth = None if result.depth is None else np.where(result.depth.valid, result.depth.depth, np.nan)
+        factor = stage.scale.metres_per_unit
+        if depth is not None and factor is not None:
+            depth = depth / factor
+        yield Sighting(frame.stamp_ns, stage.resets, world, ids.copy(), xy.copy(), sigma, stage.last_disparity if used else None,
+                       factor, None if depth is None else depth.astype(np.float32), point_ids, points)
+
+
+def smooth(sightings: list[Sighting], focal_px: float) -> None:
+    """Adjust all poses and points together, in place, stretch by stretch; runs are kept apart."""
+    runs: dict[int, list[int]] = {}
+    for k, s in enumerate(sightings):
+        if s.world_from_camera is not None and len(s.ids):
+            runs.setdefault(s.run, []).append(k)
+    for members in runs.values():
+        start, settled = 0, 1
+        while start + settled < len(members):
+            stretch = _stretch([sightings[k] for k in members[start:start + STRETCH]], settled)
+            _adjust(stretch, min(settled, len(stretch) - 1), focal_px)
+            if start + len(stretch) >= len(members):
+                break
+            overlap = min(OVERLAP, len(stretch) // 2)
+            start, settled = start + len(stretch) - overlap, overlap
+
+
+def _stretch(frames: list[Sighting], settled: int) -> list[Sighting]:
+    first = frames[0].world_from_camera
+    assert first is not None
+    for k, s in enumerate(frames):
+        assert s.world_from_camera is not None
+        cosine = (np.trace(first[:3, :3].T @ s.world_from_camera[:3, :3]) - 1) / 2
+        if k > settled + 1 and np.arccos(np.clip(cosine, -1, 1)) > TURN_MAX_RAD:
+            return frames[:k]
+    return frames
+
+
+def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
+    world_from_first = frames[0].world_from_camera
+    assert world_from_first is not None
+    poses = [se3_inverse(s.world_from_camera) @ world_from_first for s in frames if s.world_from_camera is not None]
+    ids, counts = np.unique(np.concatenate([s.ids for s in frames]), return_counts=True)
+    ids = ids[counts >= 3]
+    if len(ids) < 15:
+        return
+    start = np.full((len(ids), 3), np.nan)
+    for s, pose in zip(frames, poses, strict=True):  # the last frame that knew a point gives the first guess
+        known = np.isin(s.point_ids, ids)
+        inverse = se3_inverse(pose)
+        if known.any():
+            moved = transform_points(s.points[known, :3], inverse[:3, :3], inverse[:3, 3])
+            start[np.searchsorted(ids, s.point_ids[known])] = moved
+    good = np.isfinite(start).all(1) & (start[:, 2] > 1e-6)
+    ids, start = ids[good], start[good]
+    camera, point, xy, sigma = [], [], [], []
+    for j, s in enumerate(frames):
+        here = np.isin(s.ids, ids)
+        camera.append(np.full(int(here.sum()), j))
+        point.append(np.searchsorted(ids, s.ids[here]))
+        xy.append(s.xy[here])
+        sigma.append(np.full(int(here.sum()), s.sigma_px / focal_px))
+    w = Window(np.stack([p[:3, :3] for p in poses]), np.stack([p[:3, 3] for p in poses]), start, np.concatenate(camera),
+               np.concatenate(point), np.concatenate(xy), np.concatenate(sigma))
+    if len(w.xy) < 30:
+        return
+    solution = solve(w, 10, free_from=settled)
+    keep = solution.residual < 6.0
+    w.camera, w.point, w.xy, w.sigma = w.camera[keep], w.point[keep], w.xy[keep], w.sigma[keep]
+    solution = solve(w, 15, free_from=settled)
+    for j, s in enumerate(frames):
+        r, t = w.rotation[j], w.translation[j]
+        if j >= settled:
+            s.world_from_camera = world_from_first @ se3_inverse(se3(r, t))
+        mine = w.point[w.camera == j]
+        here = transform_points(w.points[mine], r, t)
+        relative = solution.rho_sigma[mine] / np.maximum(np.abs(w.points[mine, 2]), 1e-9)
+        s.point_ids, s.points = ids[mine], np.column_stack([here, relative * np.abs(here[:, 2])])
+
+
+def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | None:
+    """Depth (H, W) of source size in run units, from the smoothed points; NaN where unknown, None when nothing is."""
+    p = sighting.points
+    ok = (p[:, 2] > 1e-6) & (p[:, 3] < 0.5 * p[:, 2])
+    depth = sighting.depth
+    if ok.sum() >= 12:
+        k = camera.K
+        uv = (p[ok, :2] * [k[0, 0], k[1, 1]] + k[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
+        network = sighting.disparity
+        depth = 1.0 / fuse(FLAT if network is None else network, uv, p[ok, 2], p[ok, 3], reach=reach)
+        if network is None:
+            depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)
+    if depth is None:
+        return None
+    return np.asarray(cv2.resize(depth, (camera.width_px, camera.height_px), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def run_scale(sightings: list[Sighting]) -> tuple[Scale, float]:
+    """METRIC and the median factor when most frames of a single run knew metres, else UNIT and 1."""
+    known = [s.metres_per_unit for s in sightings if s.metres_per_unit is not None]
+    if len({s.run for s in sightings if s.metres_per_unit is not None}) == 1 and 2 * len(known) > len(sightings):
+        return Scale.METRIC, float(np.median(known))
+    return Scale.UNIT, 1.0
