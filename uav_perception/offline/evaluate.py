@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..config import EvaluateConfig, FlightConfig
-from ..errors import SourceError
+from ..errors import InputError, SourceError
 from ..pipeline import FrameResult, Pipeline, build_pipeline
 from ..records import Detections
 from ..runtime.stats import Histogram
@@ -134,6 +134,8 @@ class _Run:
         if wanted == "largest" or (wanted == "auto" and len(truth.ids) == 1):
             area = np.prod(truth.xyxy_px[:, 2:] - truth.xyxy_px[:, :2], axis=1)
             chosen = int(np.argmax(area)) if len(area) else None
+        if chosen is not None and not truth.ids[chosen]:
+            chosen = None  # an object without identity cannot be followed by the truth
         elif wanted in truth.ids:
             chosen = truth.ids.index(wanted)
         elif wanted == "auto" and len(truth.ids) > 1:
@@ -142,7 +144,7 @@ class _Run:
             return False
         try:
             self._pipeline.tracker.lock_box(truth.xyxy_px[chosen])
-        except SourceError:
+        except InputError:  # too small or outside the image: perhaps it can be locked later
             return False
         self._locked = truth.ids[chosen]
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,24 +12,12 @@ from typing import Any
 import numpy as np
 
 from .charts import Line, Span, histogram, line_chart, timeline
-from .exports import write_json
+from .exports import code_commit, write_json
 from .metrics.target import DISTANCES_PX, OVERLAPS
 from .report import Picture, Section, charts, gallery, notice, pairs, table, text, titled, write_report
 from .summary import WATCHED
 
 RECALLS = np.linspace(0, 1, 101)
-
-
-def code_commit() -> str:
-    """The commit of this source tree (with ``-dirty``), or "" when it was installed from a package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return ""
-    try:
-        words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
 
 
 def write_evaluation(out: Path, report: dict[str, Any], regressions: Sequence[dict[str, Any]],

@@ -132,7 +132,7 @@ def read_coco(truth: FolderTruth, folder: Path, files: list[Path], stamps: list[
         listed = {Path(i["file_name"]).name: i["id"] for i in data["images"]}
         objects: dict[Any, list[tuple[Sequence[float], str, str, float]]] = {i: [] for i in listed.values()}
         for a in data["annotations"]:
-            who = str(a.get("track_id", a["id"]))
+            who = str(a.get("track_id", ""))
             objects[a["image_id"]].append((a["bbox"], who, names[a["category_id"]], 0.0 if a.get("iscrowd") else 1.0))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"COCO file {file} ({type(e).__name__}: {e})", "categories, images and annotations",
@@ -154,9 +154,9 @@ def read_yolo(truth: FolderTruth, folder: Path, files: list[Path], stamps: list[
             continue
         h, w = image.shape[:2]
         objects = []
-        for k, (c, cx, cy, bw, bh) in enumerate(_rows(label, (5,))):
+        for c, cx, cy, bw, bh in _rows(label, (5,)):
             name = names[int(c)].strip() if int(c) < len(names) else f"class {c:g}"
-            objects.append((((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h), f"{path.stem}/{k}", name, 1.0))
+            objects.append((((cx - bw / 2) * w, (cy - bh / 2) * h, bw * w, bh * h), "", name, 1.0))
         truth.set_boxes(stamp, objects)
 
 

@@ -17,7 +17,7 @@ from .. import __version__
 from ..config import EvaluateConfig, FlightConfig
 from ..errors import MissingDependency, UavPerceptionError
 from .evaluate import Options, evaluate_recording
-from .exports import write_json
+from .exports import code_commit, write_json
 
 Progress = Callable[[str, dict[str, Any]], None]
 
@@ -37,8 +37,9 @@ class Job:
         """Fingerprint of everything the result depends on that can be seen without reading the recording."""
         path = Path(self.path)
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        seen = [(str(p.relative_to(path.parent)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-        what = [__version__, repr(self.config), repr(self.settings), repr(self.options), seen]
+        files += [p for p in map(Path, (self.options.truth_file, self.config.detector.model)) if p.is_file()]
+        seen = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        what = [__version__, code_commit(), repr(self.config), repr(self.settings), repr(self.options), seen]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 

@@ -85,10 +85,11 @@ class Scorer:
         for box, who, name, seen in zip(xywh(truth.xyxy_px), truth.ids, truth.names, truth.visibility, strict=True):
             if name not in self._names:
                 self._names.append(name)
-            number = self._objects.setdefault(who, len(self._objects) + 1)
+            number = self._objects.setdefault(who, len(self._objects) + 1) if who else 0
             ignore = float(seen < self._settings.visibility_min)
             self._true.add(image_id, self._names.index(name), *box, ignore, number)
-            self._true_tracks.add(image_id, number, *box, 1.0 - ignore)
+            if who:
+                self._true_tracks.add(image_id, number, *box, 1.0 - ignore)
 
     def _add_found(self, image_id: int, scored: Detections | None, result: FrameResult) -> None:
         if scored is not None:

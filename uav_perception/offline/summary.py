@@ -23,6 +23,7 @@ WATCHED: dict[str, tuple[tuple[str, str], bool, bool]] = {
     "ate_m": (("trajectory", "ate_rmse_m"), False, False), "drift_%": (("trajectory", "drift_percent"), False, False),
     "rot_deg": (("trajectory", "rpe_rot_mean_deg"), False, False),
 }
+_COUNTS = ("objects", "detections", "model_classes_used", "frames", "poses")  # no scores: not averaged
 
 
 def report_of(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def overall(results: list[dict[str, Any]]) -> dict[str, Any]:
         values: dict[str, list[float]] = {}
         for s in found[name]:
             for key, value in s[name].items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
+                if isinstance(value, int | float) and key not in _COUNTS:
                     values.setdefault(key, []).append(value)
         if values:
             scores[name] = {k: float(np.mean(v)) for k, v in sorted(values.items())}

@@ -26,7 +26,7 @@ _WINDOW = 128  # messages kept for frames that come a little out of order
 
 @dataclass(frozen=True)
 class BoxTruth:
-    """Objects of one frame: (N, 4) xyxy px, identities, class names and visibilities 0..1."""
+    """Objects of one frame: (N, 4) xyxy px, identities ("" = unknown), class names and visibilities 0..1."""
 
     xyxy_px: F64
     ids: list[str]
