@@ -1,4 +1,4 @@
-"""`bench`: runs a benchmark of the checkout's bench/ folder; each measures a peer or a bare baseline in the same run."""
+"""`bench`: runs a benchmark of the checkout's bench/ folder; each measures a peer or a baseline in the same run."""
 
 from __future__ import annotations
 
