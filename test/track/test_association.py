@@ -44,15 +44,15 @@ def test_motion_cost_is_the_density_written_out():
     box = np.array([[110.0, 98, 149, 121]])
     distance, cost = motion_cost(mean, cov, [1], box, NOISE, 0.3)
     s = np.sqrt(40 * 20)
-    R = np.diag((s * np.array([0.07, 0.07, 0.12, 0.12])) ** 2)
+    R = np.diag(np.array([0.07 * 40, 0.07 * 20, 0.12 * 40, 0.12 * 20]) ** 2)
     S = cov[0, :4, :4] + R
     z = kalman.box_to_centre(box)[0] - mean[0, :4]
 
-    def density(C: np.ndarray) -> float:
-        return float(np.exp(-0.5 * z @ np.linalg.inv(C) @ z) / np.sqrt(np.linalg.det(C / s**2)))
-
-    assert np.isclose(distance[0, 0], z @ np.linalg.inv(S) @ z)
-    assert np.isclose(cost[0, 0], -np.log(0.3 * density(2 * 4 * R) + 0.7 * density(S)))
+    d2 = float(z @ np.linalg.inv(S) @ z)
+    narrow = np.exp(-0.5 * z @ np.linalg.inv(8 * R) @ z) / np.sqrt(np.linalg.det(8 * R / s**2))
+    wide = (1 + d2 / 4) ** -4 / np.sqrt(np.linalg.det(S / s**2))
+    assert np.isclose(distance[0, 0], d2)
+    assert np.isclose(cost[0, 0], -np.log(0.3 * narrow + 0.7 * wide))
 
 
 def test_neighbours_of_a_row_keep_apart_when_one_is_missed():

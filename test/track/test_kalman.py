@@ -27,8 +27,8 @@ def test_update_is_the_information_form():
     got_mean, got_cov = kalman.update(mean, cov, boxes, NOISE)
     H = np.eye(4, 6)
     for k in range(7):
-        s = np.sqrt(mean[k, 2] * mean[k, 3])
-        R_inv = np.diag(1 / (s * np.array([0.07, 0.07, 0.12, 0.12])) ** 2)
+        w, h = mean[k, 2:4]
+        R_inv = np.diag(1 / np.array([0.07 * w, 0.07 * h, 0.12 * w, 0.12 * h]) ** 2)
         z = kalman.box_to_centre(boxes[k])[0]
         P = np.linalg.inv(np.linalg.inv(cov[k]) + H.T @ R_inv @ H)
         x = P @ (np.linalg.inv(cov[k]) @ mean[k] + H.T @ R_inv @ z)

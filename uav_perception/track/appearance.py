@@ -24,34 +24,46 @@ def describe(image: U8, xyxy_px: ArrayLike) -> F32:
     boxes = np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4)
     h, w = image.shape[:2]
     corners = np.clip(np.rint(boxes), 0, [w, h, w, h]).astype(int)
-    out = np.zeros((len(boxes), CELLS * CELLS * (3 + BINS) + 3), np.float32)
-    for row, (x1, y1, x2, y2) in zip(out, corners, strict=True):
-        if x2 - x1 < 2 or y2 - y1 < 2:
-            continue
-        patch = cv2.resize(image[y1:y2, x1:x2], (PATCH_PX, PATCH_PX), interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(patch, cv2.COLOR_BGR2LAB)
-        row[:] = np.concatenate([_colour(np.asarray(lab)), _gradients(np.asarray(lab[:, :, 0]))])
-    return out
+    patches = np.zeros((len(boxes), PATCH_PX, PATCH_PX, 3), np.uint8)
+    known = (corners[:, 2:] - corners[:, :2]).min(axis=1, initial=PATCH_PX) >= 2
+    for patch, (x1, y1, x2, y2), usable in zip(patches, corners.tolist(), known.tolist(), strict=True):
+        if usable:
+            cv2.resize(image[y1:y2, x1:x2], (PATCH_PX, PATCH_PX), dst=patch, interpolation=cv2.INTER_AREA)
+    if not len(boxes):
+        return np.zeros((0, CELLS * CELLS * (3 + BINS) + 3), np.float32)
+    lab = np.asarray(cv2.cvtColor(patches.reshape(-1, PATCH_PX, 3), cv2.COLOR_BGR2LAB)).reshape(patches.shape)
+    cells: F32 = np.asarray(lab, dtype=np.float32)
+    described = np.concatenate([_colour(cells), _gradients(cells[..., 0])], axis=1)
+    return np.asarray(described * known[:, None], dtype=np.float32)
 
 
-def _colour(lab: NDArray[Any]) -> F32:
-    cells = cv2.resize(lab, (CELLS, CELLS), interpolation=cv2.INTER_AREA).astype(np.float32) - 128.0
-    mean = cells.mean(axis=(0, 1))
-    layout = np.concatenate([(cells - mean).ravel() / 4, mean * [1.0, 3.0, 3.0]])  # hue says more than shade
-    return np.asarray(layout / max(float(np.linalg.norm(layout)), 1e-6) * np.sqrt(0.5), dtype=np.float32)
+def _colour(lab: F32) -> F32:
+    """(N, 51) of (N, P, P, 3)."""
+    side = PATCH_PX // CELLS
+    cells = lab.reshape(-1, CELLS, side, CELLS, side, 3).mean(axis=(2, 4)) - 128.0
+    mean = cells.mean(axis=(1, 2))
+    layout = (cells - mean[:, None, None]).reshape(len(cells), -1) / 4
+    return _half_unit(np.concatenate([layout, mean * [1.0, 3.0, 3.0]], axis=1))  # hue says more than shade
 
 
-def _gradients(grey: NDArray[Any]) -> F32:
-    gx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=3)
-    gy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=3)
+def _gradients(grey: F32) -> F32:
+    """(N, 128) of (N, P, P)."""
+    n = len(grey)
+    padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    gx = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    gy = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
     strength = np.sqrt(np.hypot(gx, gy))
-    angle = np.arctan2(gy, gx) % np.pi
-    direction = np.minimum((angle * (BINS / np.pi)).astype(int), BINS - 1)
+    direction = np.minimum((np.arctan2(gy, gx) % np.pi * (BINS / np.pi)).astype(int), BINS - 1)
     cell = np.arange(PATCH_PX) * CELLS // PATCH_PX
-    index = (cell[:, None] * CELLS + cell[None]) * BINS + direction
-    hist = np.bincount(index.ravel(), strength.ravel(), CELLS * CELLS * BINS)
-    hist -= hist.mean()
-    return np.asarray(hist / max(float(np.linalg.norm(hist)), 1e-6) * np.sqrt(0.5), dtype=np.float32)
+    index = (np.arange(n)[:, None, None] * CELLS**2 + (cell[:, None] * CELLS + cell[None])) * BINS + direction
+    hist = np.bincount(index.ravel(), strength.ravel(), n * CELLS**2 * BINS).reshape(n, -1)
+    return _half_unit(hist - hist.mean(axis=1, keepdims=True))
+
+
+def _half_unit(rows: NDArray[Any]) -> F32:
+    """Rows of length sqrt(1/2)."""
+    length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return np.asarray(rows / length * np.sqrt(0.5), dtype=np.float32)
 
 
 def distance(a: F32, b: F32) -> F64:

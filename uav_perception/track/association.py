@@ -10,6 +10,8 @@ from ..records import F64
 from . import kalman
 from .kalman import BoxNoise
 
+TAIL = 4.0  # degrees of freedom of Student's t
+
 
 def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float
                 ) -> tuple[F64, F64]:
@@ -17,26 +19,30 @@ def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, nois
 
     Most things keep their motion (parked cars above all), some do not. So the density of where a track will be found is
     a mixture: with probability ``steady`` it is where predicted up to a detector's noise (which velocity, known from
-    looks, adds once more for every look ``missed``), else anywhere the filter's own spread allows. The first part holds
-    apart the neighbours of a row that lie within each other's spread.
+    looks, adds once more for every look ``missed``), else anywhere the filter's own spread allows, with the heavy tails
+    of Student's t (4 degrees of freedom). The first part holds apart the neighbours of a row that lie within each
+    other's spread; the tails forgive a jerk.
 
     Returns:
         Two (N, M) arrays: the squared Mahalanobis distance by the filter's spread (4 degrees of freedom, for gating),
-        and the negative log of the mixture's density in units of the track's size, less the constant 2 log(2 pi).
+        and the negative log of the mixture's density in units of the track's size, up to a constant.
     """
     residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
-    wide = kalman.innovation_covariance(mean, cov, noise)
+    blur = kalman.detection_covariance(mean, noise)
+    wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur
     looks = 1.0 + np.asarray(missed, dtype=np.float64)
-    narrow = 2.0 * looks[:, None, None] ** 2 * (wide - cov[:, : kalman.MEASURED, : kalman.MEASURED])
-    distance, wide_log = _log_density(residual, wide, kalman.sizes(mean))
-    _, narrow_log = _log_density(residual, narrow, kalman.sizes(mean))
+    narrow = 2.0 * looks[:, None, None] ** 2 * blur
+    narrow_distance, narrow_spread = _distance(residual, narrow, kalman.sizes(mean))
+    distance, spread = _distance(residual, wide, kalman.sizes(mean))
+    narrow_log = -0.5 * (narrow_distance + narrow_spread)
+    wide_log = -0.5 * ((TAIL + kalman.MEASURED) * np.log1p(distance / TAIL) + spread)
     return distance, -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
 
 
-def _log_density(residual: F64, S: F64, sizes: F64) -> tuple[F64, F64]:
-    distance = np.einsum("nmi,nij,nmj->nm", residual, np.linalg.inv(S), residual)
-    spread = np.linalg.slogdet(S)[1] - 2 * kalman.MEASURED * np.log(sizes)
-    return distance, -0.5 * (distance + spread[:, None])
+def _distance(residual: F64, S: F64, sizes: F64) -> tuple[F64, F64]:
+    """(N, M) squared Mahalanobis distances, and (N, 1) log determinants of S in units of the size."""
+    distance = np.einsum("nmi,nmi->nm", residual @ np.linalg.inv(S), residual)
+    return distance, (np.linalg.slogdet(S)[1] - 2 * kalman.MEASURED * np.log(sizes))[:, None]
 
 
 def assign(cost: F64, limit: float) -> list[tuple[int, int]]:

@@ -20,10 +20,10 @@ MEASURED = 4  # the first four components are what a detector measures
 
 @dataclass(frozen=True)
 class BoxNoise:
-    """Standard deviations as shares of the box's size sqrt(w h)."""
+    """Standard deviations as shares of the box: of its width and height where marked so, else of its size sqrt(w h)."""
 
-    centre: float  # of a detection's centre
-    size: float  # of a detection's width and height
+    centre: float  # of a detection's centre, shares of width and height
+    size: float  # of a detection's width and height, shares of themselves
     velocity_s: float  # prior of an unseen target's speed, sizes per second
     acceleration: float  # sizes / s^1.5: how fast velocity may wander
     growth: float  # sizes / s^0.5: how fast width and height may wander
@@ -48,12 +48,21 @@ def sizes(mean: F64) -> F64:
     return np.asarray(np.sqrt(np.maximum(mean[:, 2], 1e-3) * np.maximum(mean[:, 3], 1e-3)))
 
 
+def detection_covariance(mean: F64, noise: BoxNoise) -> F64:
+    """(N, 4, 4) spread of what a detector says about these boxes."""
+    sides = np.maximum(mean[:, [2, 3, 2, 3]], 1e-3)
+    variance = (sides * [noise.centre, noise.centre, noise.size, noise.size]) ** 2
+    return np.asarray(variance[:, :, None] * np.eye(MEASURED))
+
+
 def initiate(xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
     """States of boxes seen for the first time: velocity zero with the prior's spread."""
     measured = box_to_centre(xyxy_px)
     mean = np.concatenate([measured, np.zeros((len(measured), 2))], axis=1)
-    share = np.array([noise.centre, noise.centre, noise.size, noise.size, noise.velocity_s, noise.velocity_s])
-    return mean, np.einsum("ni,ij->nij", (sizes(mean)[:, None] * share) ** 2, np.eye(6))
+    cov = np.zeros((len(mean), 6, 6))
+    cov[:, :MEASURED, :MEASURED] = detection_covariance(mean, noise)
+    cov[:, 4, 4] = cov[:, 5, 5] = (sizes(mean) * noise.velocity_s) ** 2
+    return mean, cov
 
 
 def predict(mean: F64, cov: F64, dt_s: float, noise: BoxNoise) -> tuple[F64, F64]:
@@ -85,21 +94,14 @@ def warp(mean: F64, cov: F64, to_from: F64) -> tuple[F64, F64]:
     return moved, F @ cov @ F.transpose(0, 2, 1)
 
 
-def innovation_covariance(mean: F64, cov: F64, noise: BoxNoise) -> F64:
-    """(N, 4, 4) covariance of what a detector would measure."""
-    share = np.array([noise.centre, noise.centre, noise.size, noise.size])
-    R = np.einsum("ni,ij->nij", (sizes(mean)[:, None] * share) ** 2, np.eye(MEASURED))
-    return np.asarray(cov[:, :MEASURED, :MEASURED] + R)
-
-
 def update(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
     """States after each was seen at the box of the same row (Joseph form: the covariance stays positive)."""
-    S = innovation_covariance(mean, cov, noise)
+    R = detection_covariance(mean, noise)
+    S = cov[:, :MEASURED, :MEASURED] + R
     gain = np.linalg.solve(S, cov[:, :MEASURED, :]).transpose(0, 2, 1)
     residual = box_to_centre(xyxy_px) - mean[:, :MEASURED]
     keep = np.tile(np.eye(6), (len(mean), 1, 1))
     keep[:, :, :MEASURED] -= gain
-    R = S - cov[:, :MEASURED, :MEASURED]
     seen = mean + np.einsum("nij,nj->ni", gain, residual)
     seen[:, 2:4] = np.maximum(seen[:, 2:4], 1e-3)
     return seen, keep @ cov @ keep.transpose(0, 2, 1) + gain @ R @ gain.transpose(0, 2, 1)
