@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -33,11 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if args.duration is not None and not 0 < args.duration < float("inf"):
         raise InputError(f"--duration {args.duration}", "seconds > 0", "leave it out to fly until the source ends")
     source = _absolute(args.source)
-    try:
-        import rclpy  # noqa: F401 - said at once and clearly, not by a process that dies
-    except ImportError as e:
-        raise MissingDependency(f"no ROS 2 for Python ({e})", "rclpy", "source /opt/ros/DISTRO/setup.bash, or "
-                                "`pip install 'uav-perception[ros]'`; `evaluate` needs no ROS") from e
+    if importlib.util.find_spec("rclpy") is None:  # said at once and clearly, not by a process that dies
+        raise MissingDependency("no module rclpy", "ROS 2 for Python", "source /opt/ros/DISTRO/setup.bash, or "
+                                "`pip install 'uav-perception[ros]'`; `evaluate` needs no ROS")
     from ..ros.flight import Options, fly
 
     report = fly(Options(args.out, source, args.duration, _absolute(args.detector), args.fc, not args.no_record,

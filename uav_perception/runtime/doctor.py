@@ -116,8 +116,8 @@ def _opencv() -> Finding:
     if parts["GStreamer"]:
         return Finding("OpenCV", "ok", found)
     return Finding("OpenCV", "note", f"{found}: no csi: and gstreamer: sources",
-                   "on a Jetson use the OpenCV of JetPack (do not pip install another there); elsewhere v4l2:, rtsp:// and "
-                   "files need no GStreamer")
+                   "on a Jetson use the OpenCV of JetPack (do not pip install another there); elsewhere v4l2:, rtsp:// "
+                   "and files need no GStreamer")
 
 
 def _build_flag(info: str, name: str) -> bool:
@@ -161,8 +161,8 @@ def _tensorrt() -> Finding:
         number = "of the system"
     if number is None:
         return Finding("TensorRT", "note", "not installed: ONNX Runtime is used",
-                       "on a Jetson it comes with JetPack (make the environment with --system-site-packages); on a PC with "
-                       "an NVIDIA GPU pip install tensorrt")
+                       "on a Jetson it comes with JetPack (make the environment with --system-site-packages); on a PC "
+                       "with an NVIDIA GPU pip install tensorrt")
     if not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").is_file()):
         return Finding("TensorRT", "note", f"{number}, but no NVIDIA GPU: ONNX Runtime is used")
     return Finding("TensorRT", "ok", f"{number}; plans are built with `engine build --target tensorrt`")
@@ -192,7 +192,8 @@ def _link() -> Finding:
     if number is None:
         return Finding("autopilot link", "missing", "no pymavlink", "pip install pymavlink")
     ports = sorted(str(p) for pattern in SERIAL for p in Path("/dev").glob(pattern))
-    return Finding("autopilot link", "ok", f"pymavlink {number}; serial ports: {', '.join(ports) or 'none'}; UDP always")
+    return Finding("autopilot link", "ok",
+                   f"pymavlink {number}; serial ports: {', '.join(ports) or 'none'}; UDP always")
 
 
 def _recording() -> Finding:
