@@ -45,6 +45,7 @@ data_files = [
     (f"share/{NAME}/launch", files("launch")),
     (f"share/{NAME}/launch/params", files("launch/params")),
     (f"share/{NAME}/engines", files("engines")),
+    *((f"share/{NAME}/{folder}", files(str(folder))) for folder in sorted(Path(".").glob("engines/*/"))),
     (f"share/{NAME}/calib/camera", files("calib/camera")),
     (f"share/{NAME}/calib/int8", files("calib/int8")),
 ]

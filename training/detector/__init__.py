@@ -1,0 +1,1 @@
+"""The aerial detector: data, network, training, export. Needs the extra ``train`` (PyTorch)."""
