@@ -100,8 +100,8 @@ class DetectorConfig(_Checked):
 class TrackerConfig(_Checked):
     """Many targets and the operator's lock. Noises are shares of a target's size sqrt(w h)."""
 
-    high_score: float = param(0.4, "detections above start and continue tracks (first association)", lo=0.0, hi=1.0)
-    low_score: float = param(0.1, "detections above continue tracks (second association)", lo=0.0, hi=1.0)
+    high_score: float = param(0.4, "detections above start tracks", lo=0.0, hi=1.0)
+    low_score: float = param(0.1, "detections above continue confirmed tracks", lo=0.0, hi=1.0)
     confirm_hits: int = param(2, "detections in a row until a track is confirmed", lo=1, hi=100)
     coast_s: float = param(2.0, "a track unseen for longer is lost, s", lo=0.0, hi=60.0)
     coast_looks: int = param(10, "... but not before so many looks in a row missed it (slow detectors)", lo=1, hi=1000)
@@ -117,6 +117,7 @@ class TrackerConfig(_Checked):
     gate: float = param(50.0, "largest squared Mahalanobis distance of a match (4 degrees of freedom)", lo=1.0, hi=1000.0)
     cost_limit: float = param(0.0, "dearer matches (negative log-likelihood + cues) are refused", lo=-100.0, hi=1000.0)
     appearance_weight: float = param(8.0, "cost of a wholly different look; 0 = no appearance cue", lo=0.0, hi=100.0)
+    faint_cost: float = param(1.0, "cost of a detection below high_score", lo=0.0, hi=100.0)
     class_cost: float = param(1.0, "cost of another class", lo=0.0, hi=100.0)
     camera_motion: bool = param(True, "take camera motion out by sparse flow")
     camera_motion_width_px: int = param(400, "width of the picture camera motion is measured on", lo=64, hi=4096)

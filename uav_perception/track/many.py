@@ -3,9 +3,9 @@
 Filter states stand still at the stamp of the last look (the last frame a detector answered for) and are only copied
 forward to later frames. So a detection that comes late is used where it belongs, at its own stamp, with no rewinding.
 
-Association in three rounds, each on what the round before left: confident detections with all tracks (motion and
-appearance), faint detections with tracks seen a moment ago (motion alone), confident detections with tentative tracks.
-The idea of giving faint detections a second chance is ByteTrack's (Zhang et al., ECCV 2022).
+Confirmed tracks choose first, among all detections: faint ones cost more but are not left for a second round, because
+then a track whose own detection is faint would take its neighbour's. What remains and is confident goes to tentative
+tracks, then starts new ones. That faint detections hold identities is ByteTrack's insight (Zhang et al., ECCV 2022).
 """
 
 from __future__ import annotations
@@ -87,16 +87,14 @@ class ManyTracker:
 
     def look(self, detections: Detections, looks: F32 | None) -> None:
         """Associate detections made at ``look_ns`` (after ``advance``); ``looks`` describes them where known."""
-        targets, boxes, score = self._targets, detections.xyxy_px.astype(np.float64), detections.score
-        confident, faint = score >= self._c.high_score, (score >= self._c.low_score) & (score < self._c.high_score)
-        free = np.ones(len(boxes), dtype=bool)
-        waiting = [t for t in targets if t.confirmed]
-        waiting = self._round(waiting, np.flatnonzero(confident), detections, looks, free)
-        recent = [t for t in waiting if t.missed <= 1]
-        unseen = self._round(recent, np.flatnonzero(faint), detections, None, free)
+        targets, score = self._targets, detections.score
+        free = np.ones(len(detections), dtype=bool)
+        confident = score >= self._c.high_score
+        confirmed = [t for t in targets if t.confirmed]
+        unseen = self._round(confirmed, np.flatnonzero(score >= self._c.low_score), detections, looks, free)
         tentative = [t for t in targets if not t.confirmed]
         unseen += self._round(tentative, np.flatnonzero(confident & free), detections, looks, free)
-        for t in [t for t in waiting if t.missed > 1] + unseen:
+        for t in unseen:
             t.missed += 1
         self._targets = [t for t in targets if t.confirmed or not t.missed]
         self._be_born(np.flatnonzero(confident & free), detections, looks)
@@ -115,6 +113,7 @@ class ManyTracker:
             cost = cost + self._c.appearance_weight * (appearance.distance(known, looks[columns]) - 0.45)
         classes = np.array([t.class_id for t in targets])
         cost = cost + self._c.class_cost * (classes[:, None] != detections.class_id[columns][None])
+        cost = cost + self._c.faint_cost * (detections.score[columns] < self._c.high_score)[None]
         cost[distance > self._c.gate] = np.inf
         pairs = assign(cost, self._c.cost_limit)
         if pairs:
