@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -14,8 +14,9 @@ from ..geometry import se3_exp, se3_inverse, so3_log
 from ..records import F32, F64, I32, CameraModel, DepthMap, Frame
 from .actors import CLASS_NAMES, Actor, Crowd, Density
 from .look import Sensor, develop, develop_thermal, random_light
+from .mesh import transform
 from .places import PLACES
-from .render import Object, Rendered, Renderer, View
+from .render import Object, Rendered, Renderer, View, pixels_of
 from .trajectories import Pilot
 from .views import camera_matrix, visible_boxes
 
@@ -33,7 +34,7 @@ class SceneSpec:
     altitude_m: float
     look_down_deg: float
     speed_m_s: float
-    density: Density = Density()
+    density: Density = field(default_factory=Density)
     follow: str = "car"
     thermal: bool = False
 
@@ -209,29 +210,29 @@ class Flight:
             float(z - self.place.world.ground.height_m(x, y)))
 
     @cached_property
-    def _in_camera(self) -> F64:
+    def _in_camera(self) -> F32:
         """(H, W, 3) rays of unit depth."""
         k, (h, w) = self.camera.K, (self.options.height_px, self.options.width_px)
         u, v = np.meshgrid(np.arange(w), np.arange(h))
-        return np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones((h, w))], -1)
+        return np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones((h, w))], -1).astype(np.float32)
 
     def _flow(self, rendered: Rendered, pose: F64, objects: list[Object], previous: tuple[F64, dict[int, F64]] | None) -> F32:
         """Motion of every pixel since the previous frame, of the camera and of things; NaN when there is none."""
         h, w = rendered.depth_m.shape
         if previous is None:
             return np.full((h, w, 2), np.nan, np.float32)
-        depth = np.where(np.isfinite(rendered.depth_m), rendered.depth_m, 1e7)[..., None]
-        world = (self._in_camera * depth) @ pose[:3, :3].T + pose[:3, 3]
-        for i in np.unique(rendered.owner[rendered.owner >= 0]):
-            mine = rendered.owner == i
+        depth = np.where(np.isfinite(rendered.depth_m), rendered.depth_m, np.float32(1e6))[..., None]
+        seen = (self._in_camera * depth).reshape(-1, 3)
+        past = transform(seen, se3_inverse(previous[0]) @ pose)
+        for i, mine in pixels_of(rendered.owner):
             before = previous[1][objects[i].id] @ np.linalg.inv(objects[i].world_from_object)
-            world[mine] = world[mine] @ before[:3, :3].T + before[:3, 3]
-        past = (world - previous[0][:3, 3]) @ previous[0][:3, :3]
+            past[mine] = transform(seen[mine], se3_inverse(previous[0]) @ before @ pose)
+        past = past.reshape(h, w, 3)
         ahead = past[..., 2:] > 0.01
         k = self.camera.K
         now = self._in_camera[..., :2]
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = (now - past[..., :2] / past[..., 2:]) * [k[0, 0], k[1, 1]]
+            moved = (now - past[..., :2] / past[..., 2:]) * k[[0, 1], [0, 1]].astype(np.float32)
         return np.where(ahead, moved, np.nan).astype(np.float32)
 
 

@@ -7,7 +7,7 @@ only where they or their shadows can be, so nothing is rebuilt from frame to fra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..records import F32, F64, I32, Bool
 from .materials import GLOSS
-from .mesh import Mesh
+from .mesh import Mesh, transform
 from .world import LEAF, TERRAIN, WALL, World, ray_caster
 
 SKY, STATIC = -2, -1  # owners of hits that are no object
@@ -102,6 +102,24 @@ class _Hits:
     normal: F32
 
 
+def _length(vectors: F32) -> F32:
+    return np.asarray(np.sqrt(np.einsum("ni,ni->n", vectors, vectors)))
+
+
+def _unit(vectors: F32) -> F32:
+    return vectors / np.maximum(_length(vectors), np.float32(1e-20))[:, None]
+
+
+def pixels_of(owner: I32) -> Iterator[tuple[int, Any]]:
+    """(object, flat indices of what it owns) for each object that owns something."""
+    flat = owner.ravel()
+    owned = np.flatnonzero(flat >= 0)
+    owned = owned[np.argsort(flat[owned], kind="stable")]
+    starts = np.flatnonzero(np.diff(flat[owned], prepend=-1))
+    for group in np.split(owned, starts[1:]) if len(owned) else ():
+        yield int(flat[group[0]]), group
+
+
 def _face_viewer(hits: _Hits) -> None:
     """Turn normals to the side the ray came from."""
     hits.normal[np.einsum("ni,ni->n", hits.normal, hits.direction) > 0] *= -1
@@ -140,7 +158,7 @@ class _Together:
             if _bounds(np.concatenate([corners, corners - fall * light.toward_sun]), view, 3) is None:
                 continue
             mesh = thing.model.mesh
-            vertices.append(mesh.vertices @ m[:3, :3].T.astype(np.float32) + m[:3, 3].astype(np.float32))
+            vertices.append(transform(mesh.vertices, m))
             faces.append(mesh.faces + n_vertices)
             self.of.append(i)
             self.first.append(n_faces)
@@ -160,8 +178,7 @@ class _Together:
         hits.depth[front] = found["tfar"][front]
         hits.owner[front] = np.asarray(self.of, np.int32)[which]
         hits.prim[front] = face - np.asarray(self.first, np.int32)[which]
-        normal = -found["Ng"][front]  # Embree's geometric normal; its sign is settled by the viewer's side
-        hits.normal[front] = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
+        hits.normal[front] = _unit(found["Ng"][front])  # its sign is settled by the viewer's side
 
     def blocks(self, start: F32, toward: F32) -> Bool:
         """Which of the (N, 3) points have an object between them and the sun."""
@@ -211,22 +228,21 @@ class Renderer:
             together.trace(fine)
             _face_viewer(fine)
             samples, _ = self._shade(fine, view, objects, light, some, thermal, together)
-            color[edge] = samples.reshape(4, n, -1).mean(0)
+            color[edge] = samples.reshape(4, n, *color.shape[1:]).mean(0)
         shape = (h, w) if thermal else (h, w, 3)
         return Rendered(color.reshape(shape), hits.depth.reshape(h, w), hits.owner.reshape(h, w), outline)
 
     @staticmethod
     def _rays(view: View, px: F32, py: F32) -> _Hits:
-        k = view.K
+        k, n = view.K.astype(np.float32), len(px)
         in_camera = np.stack([(px - k[0, 2]) / k[0, 0], (py - k[1, 2]) / k[1, 1], np.ones_like(px)], 1)
-        n = len(px)
         if view.row_poses is None:
             origin = np.broadcast_to(view.world_from_camera[:3, 3].astype(np.float32), (n, 3))
-            direction = in_camera @ view.world_from_camera[:3, :3].T
+            direction = transform(in_camera, view.world_from_camera[:3, :3])
         else:
             poses = view.row_poses[np.clip(np.rint(py).astype(int), 0, view.height_px - 1)]
             origin = poses[:, :3, 3].astype(np.float32)
-            direction = np.einsum("nij,nj->ni", poses[:, :3, :3], in_camera)
+            direction = np.einsum("nij,nj->ni", poses[:, :3, :3].astype(np.float32), in_camera)
         return _Hits(px, py, np.ascontiguousarray(origin), np.ascontiguousarray(direction, np.float32), np.empty(0, np.float32),
                      np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
@@ -249,9 +265,9 @@ class Renderer:
             rays = pick(rect) if rect is not None else ()
             if len(rays) == 0:
                 continue
-            inverse = np.linalg.inv(thing.world_from_object).astype(np.float32)
-            found = thing.model.caster.run(np.ascontiguousarray(hits.origin[rays] @ inverse[:3, :3].T + inverse[:3, 3]),
-                                           np.ascontiguousarray(hits.direction[rays] @ inverse[:3, :3].T), output=True)
+            inverse = np.linalg.inv(thing.world_from_object)
+            found = thing.model.caster.run(transform(hits.origin[rays], inverse),
+                                           transform(hits.direction[rays], inverse[:3, :3]), output=True)
             inside = found["primID"] >= 0
             if not inside.any():
                 continue
@@ -262,8 +278,7 @@ class Renderer:
             hits.depth[front] = found["tfar"][nearer]
             hits.prim[front] = found["primID"][nearer]
             hits.owner[front] = i
-            normal = thing.model.normals[found["primID"][nearer]] @ inverse[:3, :3]
-            hits.normal[front] = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+            hits.normal[front] = _unit(transform(thing.model.normals[found["primID"][nearer]], inverse[:3, :3].T))
         _face_viewer(hits)
         return outline
 
@@ -287,20 +302,19 @@ class Renderer:
         color = color * clear + light.haze * (1 - clear)
         sky = hits.owner == SKY
         if sky.any():
-            up = hits.direction[sky, 2] / np.linalg.norm(hits.direction[sky], axis=1)
+            up = _unit(hits.direction[sky])[:, 2]
             color[sky] = light.haze + (light.sky * 0.9 - light.haze) * np.clip(up * 2.5, 0, 1)[:, None]
         return color.astype(np.float32), lit
 
     @staticmethod
     def _mirror(direction: F32, normal: F32, gloss: F32, lit: Bool, light: Light) -> F32:
         """Sky and sun in paint and glass (Schlick's Fresnel term, Blinn-Phong sun)."""
-        d = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        d = _unit(direction)
         cosine = np.clip(-np.einsum("ni,ni->n", d, normal), 0, 1)
         fresnel = gloss + (1 - gloss) * (1 - cosine) ** 5 * 0.6
         mirrored_z = d[:, 2] + 2 * cosine * normal[:, 2]
         sky = light.sky * (0.25 + 0.75 * np.clip(mirrored_z * 1.5 + 0.2, 0, 1))[:, None]
-        half = light.toward_sun.astype(np.float32) - d
-        half /= np.linalg.norm(half, axis=1, keepdims=True)
+        half = _unit(light.toward_sun.astype(np.float32) - d)
         spot = np.clip(np.einsum("ni,ni->n", half, normal), 0, 1) ** 80
         return np.asarray(fresnel[:, None] * sky + (6 * gloss * spot * lit)[:, None] * light.sun, np.float32)
 
@@ -327,8 +341,7 @@ class Renderer:
             if len(rays) == 0:
                 continue
             rays = rays[hits.owner[rays] == STATIC]
-            inverse = np.linalg.inv(m).astype(np.float32)
-            local = point[rays] @ inverse[:3, :3].T + inverse[:3, 3]
+            local = transform(point[rays], np.linalg.inv(m))
             out = np.maximum(np.abs(local[:, :2] - 0.5 * (lo + hi)[:2].astype(np.float32)) - 0.5 * (hi - lo)[:2].astype(np.float32), 0)
             beside = np.hypot(out[:, 0], out[:, 1])
             above = np.clip(1 - local[:, 2] / np.float32(max(hi[2], 0.1)), 0, 1)
@@ -345,7 +358,7 @@ class Renderer:
         ground = still[kind == TERRAIN]
         if len(ground):
             tilt = -np.einsum("ni,ni->n", hits.direction[ground], hits.normal[ground])
-            tilt /= np.linalg.norm(hits.direction[ground], axis=1)
+            tilt /= _length(hits.direction[ground])
             footprint = hits.depth[ground] / np.float32(view.K[0, 0]) / np.sqrt(np.clip(tilt, 0.02, 1))
             albedo[ground] = self.world.ground.albedo(point[ground, 0], point[ground, 1], footprint)
         built = still[kind != TERRAIN]
@@ -359,8 +372,7 @@ class Renderer:
             grain = self.world.ground.detail[(point[rough, 0] * 9 + point[rough, 2] * 5).astype(np.int32) % 512,
                                              (point[rough, 1] * 9 + point[rough, 2] * 5).astype(np.int32) % 512]
             albedo[rough] *= (1 + 0.0016 * (grain.astype(np.float32) - 128))[:, None]
-        for i in np.unique(hits.owner[hits.owner >= 0]):
-            mine = np.flatnonzero(hits.owner == i)
+        for i, mine in pixels_of(hits.owner):
             material = objects[i].model.mesh.material[hits.prim[mine]]
             albedo[mine] = objects[i].palette[material]
             gloss[mine] = GLOSS[material]
@@ -385,17 +397,16 @@ class Renderer:
         warm[still] += (0.12 * sun * (lit[still] - 0.5)) - 0.25 * (1 - open_sky[still])
         grain = self.world.ground.detail[(point[:, 0] * 6).astype(np.int32) % 512, (point[:, 1] * 6).astype(np.int32) % 512]
         warm[still] += 0.0006 * (grain[still].astype(np.float32) - 128)
-        for i in np.unique(hits.owner[hits.owner >= 0]):
-            mine = np.flatnonzero(hits.owner == i)
+        for i, mine in pixels_of(hits.owner):
             warm[mine] = objects[i].warmth[objects[i].model.mesh.material[hits.prim[mine]]]
-            warm[mine] += 0.08 * hits.normal[mine] @ np.array([0.3, 0.5, -0.6], np.float32)
+            warm[mine] += 0.08 * (0.4 * hits.normal[mine, 0] - 0.6 * hits.normal[mine, 2])
         warm[hits.owner == SKY] = -1.0
         return np.asarray(warm, np.float32)
 
     def _edges(self, hits: _Hits, color: F32, lit: Bool, h: int, w: int) -> Bool:
         """Pixels where one sample is not enough."""
         static = self.world.static
-        kind = np.where(hits.owner == STATIC, static.kind[hits.prim], 99)
+        kind = np.where(hits.owner == STATIC, static.kind[hits.prim], 99).astype(np.int32)
         luma = np.sqrt(np.maximum(color if color.ndim == 1 else color.mean(1), 0))
         quiet = ((kind == TERRAIN) | (kind == LEAF)).reshape(h, w)
         group = (hits.owner * 128 + kind).reshape(h, w)

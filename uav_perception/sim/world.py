@@ -82,21 +82,21 @@ class Ground:
 
     def albedo(self, x: F32, y: F32, footprint_m: F32) -> F32:
         """Linear BGR (N, 3) at points (N,), each averaged over about ``footprint_m``."""
-        lod = np.log2(np.maximum(footprint_m * (self.paint.shape[0] / self.size_m), 1.0))
-        lod = np.clip(lod, 0, len(self._pyramid) - 1.001)
-        out = np.zeros((len(x), 3), np.float32)
-        for level in range(int(lod.min()), int(lod.max()) + 2):
-            weight = np.maximum(0, 1 - np.abs(lod - level)).astype(np.float32)
-            near = np.flatnonzero(weight > 0)
-            if len(near):
-                u, v = self._texels(x[near], y[near], self._pyramid[level])
-                out[near] += weight[near, None] * _LINEAR[_remap(self._pyramid[level], u, v)]
+        lod = np.log2(np.maximum(footprint_m * np.float32(self.paint.shape[0] / self.size_m), 1.0)) + 0.5
+        level = np.minimum(lod.astype(np.int8), len(self._pyramid) - 1)
+        out = np.empty((len(x), 3), np.uint8)
+        for i in range(int(level.min()), int(level.max()) + 1):
+            here = np.flatnonzero(level == i)
+            if len(here):
+                u, v = self._texels(x[here], y[here], self._pyramid[i])
+                out[here] = _remap(self._pyramid[i], u, v)
+        color: F32 = cv2.LUT(out[:, None], _LINEAR)[:, 0]  # type: ignore[assignment]
         fine = np.flatnonzero(footprint_m < 0.1)
         if len(fine):  # grain finer than the painting, fading out where a pixel covers more
             grain = self.detail[(y[fine] * 50).astype(np.int32) % 512, (x[fine] * 50).astype(np.int32) % 512]
-            gain = np.clip(1.4 - footprint_m[fine] / 0.07, 0, 1) * 0.0028
-            out[fine] *= (1 + gain * (grain.astype(np.float32) - 128))[:, None]
-        return out
+            gain = np.clip(1.4 - footprint_m[fine] / 0.07, 0, 1) * np.float32(0.0028)
+            color[fine] *= (1 + gain * (grain.astype(np.float32) - 128))[:, None]
+        return color
 
     def warmth_at(self, x: F32, y: F32) -> F32:
         """Temperature offset (N,) in the units of ``materials.temperature``."""
