@@ -56,7 +56,7 @@ class DeviceCamera:
             if not self._ready.wait_for(lambda: self._newest is not None or self.ended, timeout_s):
                 return None
             newest, self._newest = self._newest, None
-        return None if newest is None else self._maker.frame(*newest)
+        return None if newest is None or self.ended else self._maker.frame(*newest)
 
     def close(self) -> None:
         self._stop.set()
