@@ -17,6 +17,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="no ROS 2 for Python here")
 
+from uav_perception.ros import graph
+
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 320, 240
 
@@ -87,9 +89,12 @@ class Processes:
         self._started.append(process)
         return process
 
-    def node(self, name: str, parameters: dict, namespace: str = "", *more: str) -> subprocess.Popen:
-        words = [w for key, value in parameters.items() for w in ("-p", f"{key}:={value}")]
-        return self.start(f"ros.{name}", "--ros-args", *words, *(("-r", f"__ns:={namespace}") if namespace else ()), *more)
+    def node(self, module: str, parameters: dict[str, dict], namespace: str = "", *more: str) -> subprocess.Popen:
+        """``parameters``: node -> values."""
+        file = self._folder / f"parameters_{len(self._started)}.yaml"
+        graph.write_overrides(parameters, file)
+        words = ["--ros-args", "--params-file", str(file), *(("-r", f"__ns:={namespace}") if namespace else ()), *more]
+        return self.start(f"ros.{module}", *words)
 
     def end(self, process: subprocess.Popen, number: int = signal.SIGINT, seconds: float = 3.0) -> tuple[int, str]:
         """Exit code (None when it had to be killed) and all it wrote."""
