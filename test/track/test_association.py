@@ -49,7 +49,8 @@ def test_motion_cost_is_the_density_written_out():
     z = kalman.box_to_centre(box)[0] - mean[0, :4]
 
     d2 = float(z @ np.linalg.inv(S) @ z)
-    narrow = np.exp(-0.5 * z @ np.linalg.inv(8 * R) @ z) / np.sqrt(np.linalg.det(8 * R / s**2))
+    N = np.diag([8, 8, 2, 2]) @ R
+    narrow = np.exp(-0.5 * z @ np.linalg.inv(N) @ z) / np.sqrt(np.linalg.det(N / s**2))
     wide = (1 + d2 / 4) ** -4 / np.sqrt(np.linalg.det(S / s**2))
     assert np.isclose(distance[0, 0], d2)
     assert np.isclose(cost[0, 0], -np.log(0.3 * narrow + 0.7 * wide))

@@ -19,9 +19,9 @@ def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, nois
 
     Most things keep their motion (parked cars above all), some do not. So the density of where a track will be found is
     a mixture: with probability ``steady`` it is where predicted up to a detector's noise (which velocity, known from
-    looks, adds once more for every look ``missed``), else anywhere the filter's own spread allows, with the heavy tails
-    of Student's t (4 degrees of freedom). The first part holds apart the neighbours of a row that lie within each
-    other's spread; the tails forgive a jerk.
+    looks, adds to the centre once more for every look ``missed``), else anywhere the filter's own spread allows, with
+    the heavy tails of Student's t (4 degrees of freedom). The first part holds apart the neighbours of a row that lie
+    within each other's spread; the tails forgive a jerk.
 
     Returns:
         Two (N, M) arrays: the squared Mahalanobis distance by the filter's spread (4 degrees of freedom, for gating),
@@ -30,8 +30,8 @@ def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, nois
     residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
     blur = kalman.detection_covariance(mean, noise)
     wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur
-    looks = 1.0 + np.asarray(missed, dtype=np.float64)
-    narrow = 2.0 * looks[:, None, None] ** 2 * blur
+    narrow = 2.0 * blur
+    narrow[:, :2, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None, None] ** 2
     narrow_distance, narrow_spread = _distance(residual, narrow, kalman.sizes(mean))
     distance, spread = _distance(residual, wide, kalman.sizes(mean))
     narrow_log = -0.5 * (narrow_distance + narrow_spread)

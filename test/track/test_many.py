@@ -1,0 +1,193 @@
+"""Identities through dropouts, occlusion, camera motion and odd rates; no pictures needed here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from uav_perception.config import TrackerConfig
+from uav_perception.records import Detections, TrackState
+from uav_perception.track.many import ManyTracker
+
+S = 1_000_000_000
+CONFIG = TrackerConfig(appearance_weight=0.0)
+
+
+def seen(t_s: float, *boxes: tuple[float, float, float, float], score: float | list[float] = 0.9) -> Detections:
+    n = len(boxes)
+    scores = np.full(n, score) if isinstance(score, float) else np.array(score)
+    return Detections(round(t_s * S), np.array(boxes).reshape(-1, 4), scores, np.zeros(n))
+
+
+def car(x: float, y: float = 100.0, w: float = 40.0, h: float = 20.0) -> tuple[float, float, float, float]:
+    return x, y, x + w, y + h
+
+
+class Run:
+    def __init__(self, config: TrackerConfig = CONFIG) -> None:
+        self.many, self.t_s = ManyTracker(config), 0.0
+
+    def look(self, detections: Detections, H: np.ndarray | None = None, reliable: bool = True) -> dict[int, TrackState]:
+        self.many.advance(detections.stamp_ns, np.eye(3) if H is None else H, reliable)
+        self.many.look(detections, None)
+        return self.states(detections.stamp_ns)
+
+    def states(self, stamp_ns: int) -> dict[int, TrackState]:
+        return {t.id: t.state for t in self.at(stamp_ns)}
+
+    def at(self, stamp_ns: int):
+        return self.many.tracks(stamp_ns, np.eye(3), True, (640, 480))
+
+
+def test_tentative_then_tracked_then_occluded_then_lost_then_gone():
+    run = Run()
+    assert run.look(seen(0.0, car(10))) == {1: TrackState.TENTATIVE}
+    assert run.look(seen(0.1, car(12))) == {1: TrackState.TRACKED}
+    assert run.look(seen(0.2)) == {1: TrackState.OCCLUDED}
+    states = [run.look(seen(0.2 + 0.1 * k)).get(1) for k in range(1, 24)]
+    lost = states.index(TrackState.LOST)
+    assert states[:lost] == [TrackState.OCCLUDED] * lost and states[lost + 1:] == [None] * (22 - lost)
+    assert 0.2 + 0.1 * (lost + 1) == pytest.approx(0.1 + CONFIG.coast_s, abs=0.11)
+
+
+def test_one_false_detection_never_becomes_a_track():
+    run = Run()
+    run.look(seen(0.0, car(10)))
+    assert run.look(seen(0.1)) == {}
+
+
+@pytest.mark.parametrize("rate_hz", [2.0, 10.0, 30.0])
+def test_identity_survives_occlusion_at_any_rate(rate_hz):
+    """A car at 1.5 lengths a second is hidden for 1.5 s and found again where constant velocity says."""
+    run, ids = Run(), set()
+    for k in range(int(6 * rate_hz)):
+        t = k / rate_hz
+        boxes = [] if 2.0 <= t < 3.5 else [car(20 + 60 * t)]
+        states = run.look(seen(t, *boxes))
+        ids |= {i for i, s in states.items() if s is TrackState.TRACKED}
+    assert ids == {1}
+
+
+def test_crossing_cars_keep_their_identities():
+    run = Run()
+    for k in range(41):
+        t = k / 10
+        run.look(seen(t, car(20 + 60 * t), car(260 - 60 * t, 112)))
+    a, b = sorted(run.at(round(4.0 * S)), key=lambda t: t.id)
+    assert (a.id, b.id) == (1, 2)
+    assert a.xyxy_px[0] == pytest.approx(260, abs=3) and b.xyxy_px[0] == pytest.approx(20, abs=3)
+    assert a.velocity_px_s[0] == pytest.approx(60, abs=5) and b.velocity_px_s[0] == pytest.approx(-60, abs=5)
+
+
+def test_faint_detections_hold_identities_but_start_none():
+    run = Run()
+    for k in range(20):
+        score = 0.9 if k < 3 else 0.2
+        run.look(seen(k / 10, car(10 + 2 * k), car(300, 300), score=[score, 0.2]))
+    assert run.states(round(1.9 * S)) == {1: TrackState.TRACKED}
+
+
+def test_a_faint_own_detection_does_not_make_a_track_take_its_neighbours():
+    run = Run()
+    row = [car(100 + 48 * k) for k in range(4)]
+    for k in range(3):
+        run.look(seen(float(k), *row))
+    run.look(seen(3.0, row[0], row[2], row[3], score=[0.2, 0.9, 0.9]))
+    where = {t.id: t.xyxy_px[0] for t in run.at(3 * S)}
+    assert [where[i] for i in (1, 3, 4)] == pytest.approx([100, 196, 244], abs=3)
+
+
+def test_camera_motion_is_taken_out():
+    """Parked cars, the picture jumps by a car's length at each look: a mess, unless that is taken out."""
+    identities = {}
+    for compensate in (True, False):
+        run, seen_ids = Run(), set()
+        for k in range(8):
+            jump = np.array([[1, 0, 44.0 * (k > 0)], [0, 1, 0], [0, 0, 1]])
+            boxes = [car(20 + 44 * k + 48 * n, 100 + 40 * (n % 3)) for n in range(5)]
+            run.look(seen(k / 10, *boxes), jump if compensate else None)
+            seen_ids |= set(run.states(round(k / 10 * S)))
+        identities[compensate] = seen_ids
+    assert identities[True] == {1, 2, 3, 4, 5}
+    assert len(identities[False]) > 5
+
+
+def test_unknown_camera_motion_widens_the_search():
+    for reliable, same in ((True, False), (False, True)):
+        run = Run()
+        for k in range(10):
+            run.look(seen(k / 30, car(100)))
+        run.look(seen(10 / 30, car(130)), reliable=reliable)
+        assert (1 in {i for i, s in run.states(round(S / 3)).items() if s is TrackState.TRACKED}) is same
+
+
+def test_slow_detectors_get_more_patience():
+    run = Run()
+    run.look(seen(0.0, car(10)))
+    run.look(seen(1.0, car(10)))
+    for k in range(2, 10):
+        assert run.look(seen(float(k)))[1] is TrackState.OCCLUDED
+    assert run.look(seen(10.0, car(10)))[1] is TrackState.TRACKED
+
+
+def test_appearance_decides_where_motion_cannot():
+    """Two cars hidden together, coming out at the other's side: looks tell them apart."""
+    looks = np.eye(2, 8, dtype=np.float32)
+    got = {}
+    for weight in (0.0, 8.0):
+        many = ManyTracker(replace(CONFIG, appearance_weight=weight))
+        for k in range(5):
+            many.advance(k * S // 10, np.eye(3))
+            many.look(seen(k / 10, car(100, 100), car(100, 130)), looks)
+        for k in range(5, 12):
+            many.advance(k * S // 10, np.eye(3))
+            many.look(seen(k / 10), None)
+        many.advance(12 * S // 10, np.eye(3))
+        many.look(seen(1.2, car(100, 112), car(100, 118)), looks[::-1])
+        got[weight] = {t.id: t.xyxy_px[1] for t in many.tracks(12 * S // 10, np.eye(3), True, (640, 480))}
+    assert got[0.0][1] < got[0.0][2]
+    assert got[8.0][1] > got[8.0][2]
+
+
+def test_class_is_the_vote_of_its_detections():
+    run = Run()
+    for k, class_id in enumerate([2, 7, 2, 2, 7]):
+        d = seen(k / 10, car(10))
+        run.look(replace(d, class_id=np.array([class_id])))
+    track, = run.at(round(0.4 * S))
+    assert track.class_id == 2
+
+
+def test_ids_are_never_given_twice():
+    run = Run()
+    run.look(seen(0.0, car(10)))
+    run.many.reset()
+    assert run.at(0) == ()
+    run.look(seen(5.0, car(10)))
+    assert list(run.states(5 * S)) == [2]
+    assert run.many.new_id() == 3
+
+
+def test_pin_brings_an_identity_back_from_its_double():
+    """The locked target is lost by the detector, reappears under a new id, and the target tracker finds it."""
+    run = Run()
+    for k in range(3):
+        run.look(seen(k / 10, car(10)))
+    run.many.reset()
+    for k in range(3, 6):
+        run.look(seen(k / 10, car(200)))
+    assert set(run.states(round(0.5 * S))) == {2}
+    run.many.advance(round(0.6 * S), np.eye(3))
+    run.many.pin(1, car(200), class_id=0)
+    run.many.look(seen(0.6, car(200)), None)
+    assert run.states(round(0.6 * S)) == {1: TrackState.TRACKED}
+
+
+def test_tracks_outside_the_image_are_not_reported():
+    run = Run()
+    for k in range(10):
+        run.look(seen(k / 10, car(500 + 15 * k)))
+    assert len(run.at(round(0.9 * S))) == 1
+    assert run.at(3 * S) == ()
