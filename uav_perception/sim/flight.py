@@ -146,7 +146,7 @@ class Flight:
         focus = self.place.focus if self.target is None else np.array(self.target.place()[:2])
         heading = rng.uniform(0, 2 * np.pi) if self.target is None else self.target.place()[2] + rng.uniform(-0.5, 0.5)
         self.pilot = Pilot(o.trajectory or spec.trajectory, focus, o.altitude_m or spec.altitude_m,
-                           np.radians(o.look_down_deg or spec.look_down_deg), spec.speed_m_s, heading,
+                           np.radians(o.look_down_deg or spec.look_down_deg), spec.speed_m_s or 4.0, heading,
                            lambda x, y: float(self.place.world.ground.height_m(x, y)), rng)
         self.camera = CameraModel(camera_matrix(o.width_px, o.height_px, np.radians(o.fov_deg)), np.zeros(5), o.width_px, o.height_px)
 
