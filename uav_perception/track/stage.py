@@ -43,7 +43,7 @@ class Tracker:
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
         self._load_ms = 0.0
-        self._shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
+        self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
 
     @property
@@ -132,7 +132,7 @@ class Tracker:
         step = UNKNOWN_STEP
         if self._c.camera_motion:
             boxes = np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4)
-            width = self._c.camera_motion_width_px // (2 if self._shed >= 2 else 1)
+            width = self._c.camera_motion_width_px // (2 if self.shed >= 2 else 1)
             step = self._motion.step(frame.image, boxes, width)
         self._history.append(frame.stamp_ns, step)
         self._frames.append(frame)
@@ -214,13 +214,13 @@ class Tracker:
         if self._c.budget_ms <= 0:
             return
         self._load_ms += 0.2 * (took_ms - self._load_ms)
-        if self._load_ms > self._c.budget_ms and self._shed < 2:
-            self._shed, self._load_ms = self._shed + 1, 0.75 * self._c.budget_ms
-        elif self._load_ms < 0.5 * self._c.budget_ms and self._shed > 0:
-            self._shed, self._load_ms = self._shed - 1, 0.75 * self._c.budget_ms
+        if self._load_ms > self._c.budget_ms and self.shed < 2:
+            self.shed, self._load_ms = self.shed + 1, 0.75 * self._c.budget_ms
+        elif self._load_ms < 0.5 * self._c.budget_ms and self.shed > 0:
+            self.shed, self._load_ms = self.shed - 1, 0.75 * self._c.budget_ms
 
     def _describe(self, detections: Detections) -> F32 | None:
-        if self._shed >= 1 or self._c.appearance_weight == 0 or not len(detections):
+        if self.shed >= 1 or self._c.appearance_weight == 0 or not len(detections):
             return None
         frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
         return appearance.describe(frame.image, detections.xyxy_px) if frame is not None else None
