@@ -35,19 +35,18 @@ def wrappers() -> list[str]:
     return [str(folder / name) for name in EXECUTABLES]
 
 
-def files(folder: str) -> list[str]:
-    return sorted(str(p) for p in Path(folder).glob("*") if p.is_file())
+def tree(folder: str) -> list[tuple[str, list[str]]]:
+    """(share folder, files) of a folder and every folder in it; built plans stay where they were built."""
+    inside = [p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.suffix not in (".plan", ".engine", ".pyc")]
+    return [(f"share/{NAME}/{d}", [str(p) for p in inside if p.parent == d]) for d in sorted({p.parent for p in inside})]
 
 
 data_files = [
     ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
     (f"share/{NAME}", ["package.xml"]),
-    (f"share/{NAME}/launch", files("launch")),
-    (f"share/{NAME}/launch/params", files("launch/params")),
-    (f"share/{NAME}/engines", files("engines")),
-    *((f"share/{NAME}/{folder}", files(str(folder))) for folder in sorted(Path(".").glob("engines/*/"))),
-    (f"share/{NAME}/calib/camera", files("calib/camera")),
-    (f"share/{NAME}/calib/int8", files("calib/int8")),
+    *tree("launch"),
+    *tree("engines"),
+    *tree("calib"),
 ]
 scripts = {"uav-perception": "uav_perception.cli.main"}
 if "bdist_wheel" in sys.argv:
@@ -65,7 +64,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["py.typed", "sim/demo/*", "ros/interfaces/**/*", "offline/templates/*"]},
-    data_files=[(target, names) for target, names in data_files if names],
+    data_files=data_files,
     zip_safe=False,
     install_requires=["numpy>=1.26", "pyyaml>=6", "scipy>=1.11", "onnxruntime>=1.17", "rosbags>=0.10.6",
                       "pymavlink>=2.4.40", "rich>=13"],
