@@ -31,7 +31,8 @@ def broken(tmp_path_factory, model):
     types = get_typestore(Stores.LATEST)
     with Writer(folder / "no_images", version=9, storage_plugin=StoragePlugin.MCAP) as bag:
         connection = bag.add_connection("/chatter", "std_msgs/msg/String", typestore=types)
-        bag.write(connection, 1, types.serialize_cdr(types.types["std_msgs/msg/String"]("hello"), "std_msgs/msg/String"))
+        hello = types.types["std_msgs/msg/String"]("hello")
+        bag.write(connection, 1, types.serialize_cdr(hello, "std_msgs/msg/String"))
     return folder
 
 
@@ -129,7 +130,6 @@ def test_stage_goes_on_after_bad_messages_and_follows_the_simulators_clock(stage
     camera = Camera(client)
     heard = client.heard["/detections"]
     assert camera.until(lambda: len(heard) > 3), stages[0].log.read_text()
-    ages = convert.status_values(client.diagnostics("detector")[-1])
     assert camera.until(lambda: convert.status_values(client.diagnostics("detector")[-1]).get("age_p50_ms"))
     ages = convert.status_values(client.diagnostics("detector")[-1])
     assert 30 < ages["age_p50_ms"] < 200  # of the simulated clock; on the wall clock it would be decades
@@ -138,14 +138,10 @@ def test_stage_goes_on_after_bad_messages_and_follows_the_simulators_clock(stage
         return any(text in s.message and s.level == level for s in client.diagnostics(node)[-3:])
 
     assert camera.until(lambda: says("detector", "no-such-encoding", b"\2"), encoding="no-such-encoding")
-    client.diagnostics("detector").clear()
     count = len(heard)
     assert camera.until(lambda: len(heard) > count + 2 and client.diagnostics("detector")[-1].level == b"\0")
-    stamp_ns = camera.send(width=200, height=100)  # another size mid-stream: boxes in the new image's pixels
-    assert client.until(lambda: convert.to_ns(heard[-1].header.stamp) == stamp_ns or camera.send(width=200, height=100) is None,
-                        5) or True
-    assert camera.until(lambda: heard and heard[-1].detections and convert.box_corners(heard[-1].detections[0].bbox)[3] <= 100,
-                        width=200, height=100)
+    # another size mid-stream: boxes in the pixels of the new image
+    assert camera.until(lambda: convert.box_corners(heard[-1].detections[0].bbox)[3] <= 100, width=200, height=100)
     assert stages[0].poll() is None
 
 

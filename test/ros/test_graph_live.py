@@ -111,8 +111,9 @@ def test_boxes_are_in_source_pixels_with_names_and_ids(graph, client):
 
 
 def test_types_and_quality_of_service(graph, client):
-    for topic in (topics.IMAGE, topics.CAMERA_INFO, topics.DETECTIONS, topics.TRACKS, topics.TARGET, topics.TARGET_STATUS,
-                  topics.ODOMETRY, topics.OVERLAY, topics.DEPTH, topics.POINTS, topics.MOTION_MASK, topics.FLOW):
+    published = (topics.IMAGE, topics.CAMERA_INFO, topics.DETECTIONS, topics.TRACKS, topics.TARGET, topics.TARGET_STATUS,
+                 topics.ODOMETRY, topics.OVERLAY, topics.DEPTH, topics.POINTS, topics.MOTION_MASK, topics.FLOW)
+    for topic in published:
         (info,) = client.node.get_publishers_info_by_topic(f"{NS}/{topic.name}")
         package, name = topic.type.split("/")
         assert info.topic_type == f"{package}/msg/{name}"
@@ -139,7 +140,8 @@ def test_diagnostics_have_rate_age_drops_and_the_engine(graph, client):
     last = client.diagnostics("uav1/detector")[-1]
     values = convert.status_values(last)
     assert last.level == b"\0" and values["backend"] == "onnxruntime" and values["why"]
-    assert {"rate_hz", "age_p50_ms", "age_p95_ms", "age_p99_ms", "work_p50_ms", "dropped", "deadline_misses"} <= set(values)
+    assert {"rate_hz", "age_p50_ms", "age_p95_ms", "age_p99_ms", "work_p50_ms", "dropped",
+            "deadline_misses"} <= set(values)
     assert 1 < values["rate_hz"] <= 20
 
 

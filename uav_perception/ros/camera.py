@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 from ..camera import CameraSource
 from ..camera.sources import open_camera
@@ -45,7 +44,7 @@ class CameraNode(StageNode):
         assert self._source is not None
         if self._source.ended:  # activated again after its end
             self._open()
-        self._thread = threading.Thread(target=self._flow, name="uav:camera", daemon=True)
+        self._thread = threading.Thread(target=self._flow, name="camera", daemon=True)
         self._thread.start()
 
     def _flow(self) -> None:
@@ -93,10 +92,10 @@ class CameraNode(StageNode):
                 "dropped": int(getattr(source, "skipped", 0)), "note": "" if status == "ok" else status}
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [CameraNode()])
+    run(lambda: [CameraNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .bus import Bus
 from .camera import CameraNode
@@ -21,10 +21,10 @@ def make_nodes() -> Sequence[StageNode]:
     return [cls(bus) for cls in (CameraNode, DetectorNode, TrackerNode, DepthPoseNode, OverlayNode)]
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process."""
-    return run(make_nodes)
+    run(make_nodes)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

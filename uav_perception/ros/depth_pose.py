@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -109,10 +108,10 @@ class DepthPoseNode(StageNode):
         return {"dropped": self._worker.dropped, "scale": self._scale.value, "note": self._status}
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [DepthPoseNode()])
+    run(lambda: [DepthPoseNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

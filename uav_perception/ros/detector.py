@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from ..config import DetectorConfig
 from ..detect import Detector
@@ -58,10 +57,10 @@ class DetectorNode(StageNode):
         return {"dropped": self._worker.dropped}
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [DetectorNode()])
+    run(lambda: [DetectorNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -24,8 +24,9 @@ from . import graph
 
 POLL_S = 0.1
 DRAIN_S = 0.6  # after a source has ended: the last frames pass the stages
+STARTING_S = 10.0  # with a duration: how much longer to wait for the first frame
 READY_S = 20.0  # a source is started at last even if a node is not active
-GRACE_S = 1.4  # for a process to end; the recorder ends after the others
+GRACE_S, RECORDER_S = 2.1, 0.7  # for the processes to end, and for the recorder after them: within 3 s
 STAGES = ("camera", "detector", "tracker", "depth_pose", "flight_link", "overlay", "recorder")
 
 
@@ -100,7 +101,7 @@ def fly(options: Options) -> dict[str, Any]:
             waited_for = () if options.composed else tuple(n for p in others for n in p.nodes)
             return _watch(options, config, supervisor, listener, stop, started_s, start_source, waited_for)
         finally:
-            supervisor.stop(GRACE_S, last=("recorder",))
+            supervisor.stop(GRACE_S, last=("recorder",), last_s=RECORDER_S)
     finally:
         if listener is not None:
             listener.close()
@@ -137,46 +138,42 @@ def _watch(options: Options, config: FlightConfig, supervisor: Supervisor, liste
         start_source()
     from .monitor import Monitor  # rclpy is loaded while the children start
 
-    monitor = Monitor(options.namespace)
-    events: list[str] = []
-    why = "interrupted"
-    ended_s: float | None = None
-    flying_s: float | None = None
-    with Screen(STAGES) as screen:
-        while not stop.wait(POLL_S):
-            for event in supervisor.poll():
-                events.append(event)
-                screen.say(event)
-            now_s = time.monotonic()
-            if source_due and (all(n in monitor.stages and monitor.stages[n].values["active"] for n in waited_for)
-                               or now_s - started_s > READY_S):
-                source_due = False
-                start_source()
-            camera = monitor.stages.get("camera")
-            frames = camera.total("done") if camera else 0
-            flying_s = now_s if flying_s is None and frames else flying_s
-            screen.show(now_s - started_s, monitor.stages)
-            if camera and camera.values.get("ended"):
-                ended_s = ended_s or now_s
-                if now_s - ended_s > DRAIN_S:
-                    why = "source ended"
+    with Monitor(options.namespace) as monitor:
+        events: list[str] = []
+        why = "interrupted"
+        ended_s: float | None = None
+        flying_s: float | None = None
+        with Screen(STAGES) as screen:
+            while not stop.wait(POLL_S):
+                for event in supervisor.poll():
+                    events.append(event)
+                    screen.say(event)
+                now_s = time.monotonic()
+                if source_due and (all(monitor.active(n) for n in waited_for) or now_s - started_s > READY_S):
+                    source_due = False
+                    start_source()
+                frames, ended = monitor.camera()
+                flying_s = now_s if flying_s is None and frames else flying_s
+                screen.show(now_s - started_s, monitor.stages, flying=frames > 0)
+                if ended:
+                    ended_s = ended_s or now_s
+                    if now_s - ended_s > DRAIN_S:
+                        why = "source ended"
+                        break
+                if options.duration_s and now_s - (flying_s or started_s + STARTING_S) > options.duration_s:
+                    why = "duration"
                     break
-            if options.duration_s and now_s - (flying_s or started_s) > options.duration_s and (
-                    flying_s or now_s - started_s > options.duration_s + 10):
-                why = "duration"
-                break
-        flown_s = time.monotonic() - (flying_s or started_s)
-        restarts = supervisor.restarts
-        codes = supervisor.stop(GRACE_S, last=("recorder",))
-        time.sleep(POLL_S)  # the last reports of the nodes
-        screen.show(time.monotonic() - started_s, monitor.stages)
-    report = _report(options, config, monitor, listener, why, flown_s, started_s)
-    report |= {"restarts": restarts, "exit_codes": codes, "events": events}
-    monitor.close()
+            flown_s = time.monotonic() - (flying_s or started_s)
+            restarts = supervisor.restarts
+            codes = supervisor.stop(GRACE_S, last=("recorder",), last_s=RECORDER_S)
+            time.sleep(POLL_S)  # the last reports of the nodes
+            screen.show(time.monotonic() - started_s, monitor.stages)
+        report = _report(options, config, monitor, listener, why, flown_s, started_s)
+        report |= {"restarts": restarts, "exit_codes": codes, "events": events}
+        bad = "; ".join(f"{n}: {s.message}" for n, s in monitor.stages.items() if s.level)
     write_report(report, options.out)
     if not report["counts"]["frames"]:
-        reason = "; ".join(f"{n}: {s.message}" for n, s in monitor.stages.items() if s.level) or "see the log folder"
-        raise WorkFailed(f"no frame came from {report['source']}", "frames", reason)
+        raise WorkFailed(f"no frame came from {report['source']}", "frames", bad or f"see {options.out / 'log'}")
     return report
 
 

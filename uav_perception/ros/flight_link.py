@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NoReturn
 
 from std_srvs.srv import SetBool
 
@@ -140,10 +139,10 @@ class _Pairs:
             self._waiting.popitem(last=False)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [FlightLinkNode()])
+    run(lambda: [FlightLinkNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

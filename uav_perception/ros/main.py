@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UavPerceptionError
 from ..runtime.process import prepare
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .node import StageNode
 
 END_S = 2.0  # a node that takes longer to end is left behind
-OURS = "uav:"  # names of threads that must be gone before the interpreter may be
 SPIN_S = 0.1  # how long the executor may wait before signals are looked at
 
 
@@ -26,8 +25,8 @@ class _AlreadySaid(Exception):
     """A node could not start and has logged why."""
 
 
-def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | None = None) -> int:
-    """Serve nodes until SIGINT or SIGTERM. Returns 0, or 2 after one line on standard error."""
+def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | None = None) -> NoReturn:
+    """Serve nodes until SIGINT or SIGTERM. The process ends with 0, or with 2 after one line on standard error."""
     stop = threading.Event()
 
     def ask_to_stop(_: int, __: FrameType | None) -> None:
@@ -62,13 +61,10 @@ def run(make_nodes: Callable[[], Sequence[StageNode]], argv: Sequence[str] | Non
         code = 2
     finally:
         _end(nodes)
-    if any(t.name.startswith(OURS) for t in threading.enumerate()):
-        # still inside native code (an engine being loaded): nothing to wait for, all is said and freed
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     rclpy.try_shutdown()
-    return code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is said and freed; taking the interpreter apart would cost 0.3 s more, or wait for an engine
 
 
 def make_executor() -> Any:
@@ -92,7 +88,7 @@ def is_ros_input_error(error: Exception) -> bool:
 def _bring_up(nodes: Sequence[StageNode], stop: threading.Event) -> None:
     """Configure all at once (engines load side by side), then activate from the last to the first: sources last."""
     wanted = [n for n in nodes if n.common.autostart]
-    threads = [threading.Thread(target=n.trigger_configure, name=f"{OURS}configure {n.get_name()}", daemon=True)
+    threads = [threading.Thread(target=n.trigger_configure, name=f"configure {n.get_name()}", daemon=True)
                for n in wanted]
     for thread in threads:
         thread.start()
@@ -104,7 +100,7 @@ def _bring_up(nodes: Sequence[StageNode], stop: threading.Event) -> None:
             thread.join(END_S)
         return
     for node in reversed(wanted):
-        if not node.problem:
+        if not any(n.problem for n in wanted):
             node.trigger_activate()
     if any(n.problem for n in wanted):
         raise _AlreadySaid

@@ -76,12 +76,28 @@ class Monitor:
             if values["active"] or status.level[0] or not state.message:  # a node that ends says nothing new
                 state.level, state.message = status.level[0], status.message
 
+    def active(self, node: str) -> bool:
+        """Whether a node has said that it is active."""
+        return node in self.stages and bool(self.stages[node].values["active"])
+
+    def camera(self) -> tuple[int, bool]:
+        """Frames so far, and whether the source has ended."""
+        state = self.stages.get("camera")
+        return (state.total("done"), bool(state.values.get("ended"))) if state else (0, False)
+
     def counts(self) -> dict[str, int]:
         """What the report counts."""
         return {name: self.stages[node].total(key) if node in self.stages else 0
                 for name, (node, key) in COUNTS.items()}
 
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """End the thread before the interpreter ends: a spinning executor would abort it."""
         self._stop.set()
         self._thread.join(1.0)
         with contextlib.suppress(Exception):

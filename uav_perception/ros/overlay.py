@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NoReturn
 
 from ..config import OverlayConfig
 from ..records import DepthPoseResult, Detections, Frame
@@ -101,10 +100,10 @@ class OverlayNode(StageNode):
         return {"dropped": self._worker.dropped, "ended": idle, "film": self._film.path if self._film else ""}
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [OverlayNode()])
+    run(lambda: [OverlayNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import queue
 import shutil
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from rclpy.qos import QoSProfile
 
@@ -143,10 +142,10 @@ def _offered(qos: QoSProfile) -> Any:
                QosDurability.VOLATILE, forever, forever, QosLiveliness.AUTOMATIC, forever, False)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [RecorderNode()])
+    run(lambda: [RecorderNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

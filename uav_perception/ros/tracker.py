@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from std_srvs.srv import SetBool
 
@@ -119,10 +118,10 @@ class TrackerNode(StageNode):
                 "target": self._tracker.target.state if self._tracker else "NONE"}
 
 
-def main() -> int:
+def main() -> NoReturn:
     """The process of this node alone."""
-    return run(lambda: [TrackerNode()])
+    run(lambda: [TrackerNode()])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 REFRESH_S, LINE_S = 0.25, 2.0
+STARTING_S = 15.0  # a start that takes longer is talked about
 LEVELS = ("ok", "warn", "ERROR")
 
 
@@ -41,19 +42,20 @@ class Screen:
         else:
             print(line, file=self._stream, flush=True)
 
-    def show(self, elapsed_s: float, stages: Mapping[str, Any]) -> None:
-        """Show the stages as they are now (no more often than a person can read)."""
+    def show(self, elapsed_s: float, stages: Mapping[str, Any], flying: bool = True) -> None:
+        """Show the stages as they are now (no more often than a person can read); lines only when ``flying``."""
         now_s = time.monotonic()
+        if self._live is None and not flying and elapsed_s < STARTING_S:
+            return
         if now_s - self._shown_s < self._period_s:
             return
         self._shown_s = now_s
         if self._live is not None:
             self._live.update(self._table(elapsed_s, stages), refresh=True)
-        elif stages:
-            self.say(f"{elapsed_s:6.1f} s  " + "  ".join(
-                f"{n} {_number(stages[n].values.get('rate_hz'))} Hz"
-                + (f" {LEVELS[min(stages[n].level, 2)]}: {stages[n].message}" if stages[n].level else "")
-                for n in self._order if n in stages and (stages[n].level or stages[n].values.get("rate_hz"))))
+        elif told := [f"{n} {_number(stages[n].values.get('rate_hz'))} Hz"
+                      + (f" {LEVELS[min(stages[n].level, 2)]}: {stages[n].message}" if stages[n].level else "")
+                      for n in self._order if n in stages and (stages[n].level or stages[n].values.get("rate_hz"))]:
+            self.say(f"{elapsed_s:6.1f} s  " + "  ".join(told))
 
     def _table(self, elapsed_s: float, stages: Mapping[str, Any]) -> Any:
         from rich.table import Table

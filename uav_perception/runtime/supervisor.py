@@ -13,19 +13,22 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError
+from .. import errors
+from ..errors import InputError, UavPerceptionError
 from .process import PARENT_VARIABLE, SHARED_MEMORY
 
 BAD_INPUT = 2  # exit code of a process that was given bad input: starting it again would not help
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 STABLE_S = 10.0  # a process that ran this long starts its back-off anew
+# how a node's logger and the command line write an error of this package
+LOGGED = re.compile(r"(?:\[ERROR\] \[[\d.]+\] \[(?P<node>\S+?)\]|uav-perception): (?P<kind>\w+): (?P<value>.*?); "
+                    r"expected (?P<expected>.*?); (?P<remedy>.*)")
 
 
 @dataclass
 class _Child:
     name: str
     command: Sequence[str]
-    essential: bool
     log: Path
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
@@ -44,9 +47,9 @@ class Supervisor:
         self._environment = {**(environment or os.environ), PARENT_VARIABLE: str(os.getpid())}
         self._children: dict[str, _Child] = {}
 
-    def start(self, name: str, command: Sequence[str], essential: bool = True) -> None:
-        """Start a process; its output goes to ``<log folder>/<name>.log``. ``essential``: bad input ends everything."""
-        child = _Child(name, command, essential, self._folder / f"{name}.log")
+    def start(self, name: str, command: Sequence[str]) -> None:
+        """Start a process; its output goes to ``<log folder>/<name>.log``."""
+        child = _Child(name, command, self._folder / f"{name}.log")
         child.log.write_bytes(b"")
         self._children[name] = child
         self._spawn(child)
@@ -61,7 +64,7 @@ class Supervisor:
         """Look after the children; returns one line for each thing that happened.
 
         Raises:
-            InputError: an essential process says its input is bad (its own last line is the message).
+            InputError: a process says that its input is bad: the error it has logged.
         """
         events = []
         for child in self._children.values():
@@ -75,8 +78,8 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            if code == BAD_INPUT and child.essential and child.restarts == 0:
-                raise _Reported(self.reason(child.name))
+            if code == BAD_INPUT and child.restarts == 0:
+                raise self._error(child.name)
             child.process = None
             child.exit_codes.append(code)
             child.deaths = 1 if now - child.started_s > STABLE_S else child.deaths + 1
@@ -87,14 +90,16 @@ class Supervisor:
                           + (f"; freed {freed} leaked shared-memory segments" if freed else ""))
         return events
 
-    def reason(self, name: str) -> str:
-        """The error a process ended with: the texts of its last error lines, without time stamps."""
+    def _error(self, name: str) -> UavPerceptionError:
+        """The first error a process has logged, as it was raised there."""
+        log = self._children[name].log
         with contextlib.suppress(OSError):
-            lines = self._children[name].log.read_text(errors="replace").splitlines()
-            errors = [m for line in lines if (m := re.match(r"\[ERROR\] \[[\d.]+\] \[(\S+?)\]: (.*)", line))]
-            if errors:
-                return "; ".join(dict.fromkeys(f"{m[1]}: {m[2]}" for m in errors))
-        return self.last_line(name).removeprefix("uav-perception: ")
+            for line in log.read_text(errors="replace").splitlines():
+                if m := LOGGED.match(line):
+                    kind = getattr(errors, m["kind"], InputError)
+                    error: UavPerceptionError = kind(f"{m['node'] or name}: {m['value']}", m["expected"], m["remedy"])
+                    return error
+        return InputError(f"{name}: {self.last_line(name)}", "input that can be used", f"see {log}")
 
     def last_line(self, name: str) -> str:
         """The last line a process wrote, or where to look."""
@@ -112,14 +117,14 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         return {c.name: c.process.pid for c in self._children.values() if c.process is not None}
 
-    def stop(self, grace_s: float = 2.0, last: Collection[str] = ()) -> dict[str, int]:
-        """SIGINT to all, to those named in ``last`` when the others have ended; SIGKILL after ``grace_s`` each.
+    def stop(self, grace_s: float, last: Collection[str] = (), last_s: float = 0.0) -> dict[str, int]:
+        """SIGINT to all, SIGKILL after ``grace_s``; then the same to those named in ``last``, with ``last_s``.
 
         Returns the exit codes.
         """
         running = [c for c in self._children.values() if c.process is not None]
-        for group in ([c for c in running if c.name not in last], [c for c in running if c.name in last]):
-            self._end(group, grace_s)
+        self._end([c for c in running if c.name not in last], grace_s)
+        self._end([c for c in running if c.name in last], last_s)
         codes = {c.name: c.process.returncode for c in running if c.process is not None}
         if any(code == -signal.SIGKILL for code in codes.values()):
             clean_shared_memory()
@@ -137,13 +142,6 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 _signal(child, signal.SIGKILL)
                 child.process.wait()
-
-
-class _Reported(InputError):
-    """A child's own error line, already complete."""
-
-    def __init__(self, line: str) -> None:
-        Exception.__init__(self, line)
 
 
 def _signal(child: _Child, number: int) -> None:

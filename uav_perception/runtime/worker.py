@@ -38,7 +38,7 @@ class Worker(Generic[T]):
         """Begin to work; what was put before is forgotten."""
         self._inbox.clear()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(self._stop,), name=f"uav:{self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), name=self._name, daemon=True)
         self._thread.start()
 
     def _run(self, stop: threading.Event) -> None:
