@@ -23,14 +23,15 @@ from ..engine.manifest import MANIFEST, EngineFile, Manifest, sha256_of
 from ..engine.onnxruntime import OnnxRuntimeEngine
 from ..errors import GateMissed, WorkFailed
 from .accuracy import Outputs, Task, latency_ms, layer_snr_db, output_error_percent, run
-from .calibrate import Feeds, collect
+from .calibrate import Feeds, Progress, collect, no_progress
 from .data import Drawn, feeds_of
 from .graph import Model, load_float_model, name_nodes, weighted_layers
 from .placement import float_by_rule, place
 from .prepare import prepare
-from .ranges import METHODS, TensorStats
+from .ranges import METHODS
 from .report import write_build_report
-from .search import Progress, fewest_in_float, quantised, sensitivity_percent
+from .rounding import covariances
+from .search import Calibrated, channel_noise, fewest_in_float, sensitivity_percent
 
 TOOLS = ("onnx", "onnxruntime", "numpy", "opencv-contrib-python-headless", "tensorrt", "tensorrt_rtx_cu12_bindings")
 
@@ -57,7 +58,6 @@ class Quantised:
     """The outcome of calibration and search, before anything is written."""
 
     model: Model
-    prepared: Model
     method: str
     layers_int8: list[str]
     layers_float: list[str]
@@ -70,7 +70,7 @@ class Quantised:
     task_int8: dict[str, Any] | None
 
 
-def build(request: Request, progress: Progress = lambda it, _: it) -> Manifest:
+def build(request: Request, progress: Progress = no_progress) -> Manifest:
     """Build and write an engine folder: the float ONNX, the INT8 engine, ``manifest.json`` and ``report.html``.
 
     Everything is made in a temporary folder beside ``out`` and moved at the end, so that a failed build leaves no trace
@@ -138,57 +138,61 @@ def _build_into(request: Request, work: Path, progress: Progress) -> tuple[Manif
 
 
 def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
-                     progress: Progress = lambda it, _: it) -> Quantised:
+                     progress: Progress = no_progress) -> Quantised:
     """Calibrate, choose the range method, and leave the fewest layers in float that meet the gate (or the goal)."""
-    config, target = request.config, request.target if request.target == "onnxruntime" else "tensorrt"
+    config = request.config
     judged = feeds[: config.judge_pictures]
     reference = run(model, judged)
-    prepared, stats = _prepared(model, feeds, judged, reference, target, progress)
-    kept = sorted(float_by_rule(prepared))
+    calibrated = calibrate(model, feeds, "onnxruntime" if request.target == "onnxruntime" else "tensorrt", progress)
+    kept = sorted(float_by_rule(calibrated.model))
     methods = list(METHODS) if config.method == "auto" else [config.method]
-    candidates = {m: _error(prepared, stats, m, target, kept, judged, reference) for m in methods}
+    candidates = {m: _error(calibrated, m, kept, judged, reference) for m in methods}
     method = min(candidates, key=lambda m: candidates[m])
     task_float = request.task.score(request.model) if request.task else None
     scores: dict[int, dict[str, Any]] = {}
 
     def cost(extra: Sequence[str]) -> float:
         if task_float is None or request.task is None:
-            return _error(prepared, stats, method, target, [*kept, *extra], judged, reference)
+            return _error(calibrated, method, [*kept, *extra], judged, reference)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{request.model.stem}.onnx"
-            _save(quantised(prepared, stats, method, target, [*kept, *extra]), request, path)
+            _save(calibrated.quantised(method, [*kept, *extra]), request, path)
             scores[len(extra)] = request.task.score(path)
         return float(task_float["ap50"] - scores[len(extra)]["ap50"])
 
-    layers = place(prepared, target, set(kept)).layers
+    layers = place(calibrated.model, calibrated.target, set(kept)).layers
     wanted = request.gate if request.gate is not None else 1.0 if request.task else config.goal_percent
     sensitivity: dict[str, float] = {}
     extra: list[str] = []
     reached = cost([])
     if reached > wanted or candidates[method] > config.goal_percent:
-        sensitivity = sensitivity_percent(prepared, stats, method, target, layers, judged[:2], reference[:2], progress)
-        ranked = sorted(layers, key=lambda n: -sensitivity[n])
+        guess = channel_noise(calibrated, method, kept)
+        guessed = sorted(layers, key=lambda n: -guess[n])
+        suspects = guessed[: config.suspects]
+        sensitivity = sensitivity_percent(calibrated, method, suspects, judged[:1], reference[:1], progress)
+        ranked = sorted(suspects, key=lambda n: -sensitivity[n]) + guessed[config.suspects:]
         extra, reached = fewest_in_float(ranked, cost, wanted, int(len(layers) * config.max_float_share))
-    final = quantised(prepared, stats, method, target, [*kept, *extra])
-    outputs = {n.name: n.output[0] for n in weighted_layers(prepared)}
+    final = calibrated.quantised(method, [*kept, *extra])
+    outputs = {n.name: n.output[0] for n in weighted_layers(calibrated.model)}
     return Quantised(
-        model=final, prepared=prepared, method=method, layers_int8=place(prepared, target, {*kept, *extra}).layers,
+        model=final, method=method, layers_int8=place(calibrated.model, calibrated.target, {*kept, *extra}).layers,
         layers_float=[*kept, *extra], error_percent=output_error_percent(reference, run(final, judged)),
-        drop_points=reached if task_float else None, snr_db=layer_snr_db(prepared, final, outputs, judged[:2]),
-        sensitivity=sensitivity, candidates=candidates, task_float=task_float, task_int8=scores.get(len(extra)))
+        drop_points=reached if task_float else None,
+        snr_db=layer_snr_db(calibrated.model, final, outputs, judged[:2]), sensitivity=sensitivity,
+        candidates=candidates, task_float=task_float, task_int8=scores.get(len(extra)))
 
 
-def _prepared(model: Model, feeds: Sequence[Feeds], judged: Sequence[Feeds], reference: Outputs, target: str,
-              progress: Progress) -> tuple[Model, dict[str, TensorStats]]:
-    """The float model after exact rewrites, and its statistics; equalisation is kept where it lowers the error."""
-    plain = prepare(model)
-    stats = collect(plain, feeds, progress=progress)
-    return plain, stats
+def calibrate(model: Model, feeds: Sequence[Feeds], target: str, progress: Progress = no_progress) -> Calibrated:
+    """Prepare the float model and learn ranges, means and covariances from ``feeds``."""
+    prepared = prepare(model)
+    stats = collect(prepared, feeds, progress=progress)
+    layers = [n for n in weighted_layers(prepared) if n.name not in float_by_rule(prepared)]
+    return Calibrated(prepared, stats, covariances(prepared, layers, feeds[:16], progress), target)
 
 
-def _error(model: Model, stats: dict[str, TensorStats], method: str, target: str, float_layers: Sequence[str],
-           feeds: Sequence[Feeds], reference: Outputs) -> float:
-    return output_error_percent(reference, run(quantised(model, stats, method, target, float_layers), feeds))
+def _error(calibrated: Calibrated, method: str, float_layers: Sequence[str], feeds: Sequence[Feeds],
+           reference: Outputs) -> float:
+    return output_error_percent(reference, run(calibrated.quantised(method, float_layers), feeds))
 
 
 def _gate(request: Request, result: Quantised) -> GateMissed | None:

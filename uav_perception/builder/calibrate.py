@@ -12,12 +12,19 @@ import onnx
 from numpy.typing import NDArray
 
 from ..engine.onnxruntime import OnnxRuntimeEngine
-from .graph import Model, clone, producers, shapes
+from .graph import Model, clone, consumers, producers, shapes
 from .placement import Placement
-from .ranges import METHODS, Range, TensorStats, merged
+from .ranges import METHODS, Range, TensorStats, clamped, merged
 
 Feeds = Mapping[str, NDArray[np.float32]]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+SATURATION = 8.0  # a sigmoid is flat beyond: 3e-4 from its limits, and x * sigmoid(x) is 3e-3 at -8
 SAMPLE = 65536  # values of a tensor and picture that enter its histogram: enough for the 1e-4 quantile of 16 pictures
+
+
+def no_progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """Show nothing."""
+    return items
 
 
 def probe(model: Model, tensors: Sequence[str], threads: int = 0) -> OnnxRuntimeEngine:
@@ -34,7 +41,7 @@ def probe(model: Model, tensors: Sequence[str], threads: int = 0) -> OnnxRuntime
 
 
 def collect(model: Model, feeds: Sequence[Feeds], threads: int = 0,
-            progress: Callable[[Iterable[Any], str], Iterable[Any]] = lambda it, _: it) -> dict[str, TensorStats]:
+            progress: Progress = no_progress) -> dict[str, TensorStats]:
     """Statistics of every float activation over ``feeds`` (two passes).
 
     Raises:
@@ -61,6 +68,7 @@ def ranges_of(model: Model, placement: Placement, stats: Mapping[str, TensorStat
               target: str) -> dict[str, Range]:
     """One range for each paired tensor; inputs of the model keep all they were seen to hold."""
     symmetric = target == "tensorrt"
+    useful = _useful_spans(model)
     inputs = {v.name for v in model.graph.input}
     group = {t: g for g in placement.same_range for t in g}
     done: dict[str, Range] = {}
@@ -69,6 +77,20 @@ def ranges_of(model: Model, placement: Placement, stats: Mapping[str, TensorStat
             continue
         together = group.get(t, [t])
         how = "minmax" if any(k in inputs for k in together) else method
-        span = METHODS[how](merged([stats[k] for k in together]), symmetric)
+        low, high = useful.get(t, (-np.inf, np.inf)) if len(together) == 1 else (-np.inf, np.inf)
+        span = METHODS[how](clamped(merged([stats[k] for k in together]), low, high), symmetric)
         done.update(dict.fromkeys(together, span))
     return done
+
+
+def _useful_spans(model: Model) -> dict[str, Range]:
+    """What of a tensor matters to who reads it: nothing beyond where a sigmoid, or x * sigmoid(x), is flat."""
+    reads, spans = consumers(model), {}
+    for t, nodes in reads.items():
+        gates = {n.output[0] for n in nodes if n.op_type == "Sigmoid"}
+        others = [n for n in nodes if n.op_type != "Sigmoid"]
+        if gates and not others:
+            spans[t] = (-SATURATION, SATURATION)
+        elif gates and all(n.op_type == "Mul" and gates & set(n.input) for n in others):
+            spans[t] = (-SATURATION, np.inf)
+    return spans

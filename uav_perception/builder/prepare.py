@@ -2,9 +2,91 @@
 
 from __future__ import annotations
 
-from .graph import Model
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+
+from .graph import Model, Node, attribute, clone, constants, consumers, infer_shapes, producers, set_weight, shapes
+
+Offset = tuple[str, int, int]  # source tensor, row, column
 
 
 def prepare(model: Model) -> Model:
     """All exact rewrites; the function computed stays the same."""
+    return infer_shapes(_merge_focus(clone(model)))
+
+
+def _merge_focus(model: Model) -> Model:
+    """Every second row and column, stacked as channels, then a convolution: one strided convolution on the picture.
+
+    The "focus" stem of YOLOX and YOLOv5: the slices copy the whole input, the strided kernel reads it in place.
+    """
+    made, values, size = producers(model), constants(model), shapes(model)
+    for concat in [n for n in model.graph.node if n.op_type == "Concat" and attribute(n, "axis") == 1]:
+        readers = consumers(model)[concat.output[0]]
+        parts = [_offset(t, made, values, size) for t in concat.input]
+        sources = {p[0] for p in parts if p}
+        if None in parts or len(sources) != 1 or len(readers) != 1 or not _plain(readers[0], values):
+            continue
+        source, conv = sources.pop(), readers[0]
+        weight = values[conv.input[1]]
+        channels = size[source][1]
+        if weight.shape[1] != channels * len(parts):
+            continue
+        set_weight(model, conv.input[1], _interleave(weight, [(y, x) for _, y, x in filter(None, parts)], channels))
+        pads, strides = attribute(conv, "pads", [0] * 4), attribute(conv, "strides", [1, 1])
+        kept = [a for a in conv.attribute if a.name not in ("pads", "strides", "kernel_shape")]
+        del conv.attribute[:]
+        conv.attribute.extend([*kept, helper.make_attribute("pads", [2 * p for p in pads]),
+                               helper.make_attribute("strides", [2 * s for s in strides])])
+        conv.input[0] = source
+        _drop_unread(model)
     return model
+
+
+def _offset(tensor: str, made: dict[str, Node], values: dict[str, NDArray[Any]],
+            size: dict[str, tuple[int, ...]]) -> Offset | None:
+    """(source, row, column) when ``tensor`` is every second row and column of a source, through one or two slices."""
+    offset = {2: -1, 3: -1}
+    while tensor in made and made[tensor].op_type == "Slice":
+        node = made[tensor]
+        if len(node.input) != 5 or any(t not in values for t in node.input[1:]) or node.input[0] not in size:
+            return None
+        starts, ends, axes, steps = (values[t].tolist() for t in node.input[1:])
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+            axis = axis % 4
+            whole = end >= size[node.input[0]][axis] - (1 if start == 0 else 0)
+            if step != 2 or start not in (0, 1) or not whole or offset.get(axis, 0) != -1:
+                return None
+            offset[axis] = start
+        tensor = node.input[0]
+    good = -1 not in offset.values() and len(size.get(tensor, ())) == 4
+    return (tensor, offset[2], offset[3]) if good and all(n % 2 == 0 for n in size[tensor][2:]) else None
+
+
+def _plain(node: Node, values: dict[str, NDArray[Any]]) -> bool:
+    return bool(node.op_type == "Conv" and attribute(node, "group", 1) == 1 and node.input[1] in values
+                and set(attribute(node, "dilations", [1])) == {1}
+                and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET")
+
+
+def _interleave(weight: NDArray[Any], offsets: list[tuple[int, int]], channels: int) -> NDArray[Any]:
+    out, _, kh, kw = weight.shape
+    merged = np.zeros((out, channels, 2 * kh, 2 * kw), weight.dtype)
+    for i, (y, x) in enumerate(offsets):
+        merged[:, :, y::2, x::2] += weight[:, i * channels:(i + 1) * channels]
+    return merged
+
+
+def _drop_unread(model: Model) -> None:
+    """Remove nodes nobody reads, and their stale shapes."""
+    outputs = {o.name for o in model.graph.output}
+    while True:
+        read = outputs | {t for n in model.graph.node for t in n.input}
+        dead = [n for n in model.graph.node if not any(t in read for t in n.output)]
+        if not dead:
+            break
+        for n in dead:
+            model.graph.node.remove(n)

@@ -12,22 +12,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from .graph import Model, Node, attribute, channel_axis, clone, constants, infer_shapes
+from .graph import WEIGHTED, Model, Node, attribute, channel_axis, clone, constants, infer_shapes
 from .placement import Placement
 from .ranges import Range, TensorStats
+from .rounding import round_weight
 
 F32 = NDArray[np.float32]
 
 
 def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], stats: Mapping[str, TensorStats],
-             target: str, correct_bias: bool = True) -> Model:
+             covariances: Mapping[str, NDArray[np.float64]], target: str) -> Model:
     """The Q/DQ form of ``model``.
 
     Args:
         ranges: of every tensor in ``placement.tensors``, already merged where they share one.
         stats: channel means of layer inputs, for bias correction (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
+        covariances: of the inputs of convolutions, for rounding; a layer without one is rounded to nearest.
         target: ``onnxruntime`` or ``tensorrt``.
     """
     out = clone(model)
@@ -39,8 +41,10 @@ def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], st
             writer.pair(t, t, *params[t])
     for node in list(out.graph.node):
         if node.name in placement.layers:
-            mean = stats[node.input[0]].channel_mean if correct_bias and node.input[0] in stats else None
-            writer.weight(node, values, params[node.input[0]][0], mean)
+            mean = stats[node.input[0]].channel_mean if node.input[0] in stats else None
+            writer.weight(node, values, params[node.input[0]][0], mean, covariances.get(node.name))
+        elif len(node.input) > 1 and node.input[1] in values and node.op_type in WEIGHTED:
+            writer.half(node, values)
         for i, t in enumerate(node.input):
             if (t, node.name) in placement.readers and t in params:
                 node.input[i] = f"{t}_dq"
@@ -103,7 +107,7 @@ class _Writer:
         self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", s, z], [f"{name}_dq"], name=f"{name}_DQ"))
 
     def weight(self, node: Node, values: Mapping[str, NDArray[Any]], in_scale: np.float32,
-               in_mean: NDArray[np.float64] | None) -> None:
+               in_mean: NDArray[np.float64] | None, covariance: NDArray[np.float64] | None) -> None:
         weight, group = values[node.input[1]].astype(np.float32), attribute(node, "group", 1)
         axis = channel_axis(node, weight)
         bias_name = node.input[2] if len(node.input) > 2 else ""
@@ -113,6 +117,8 @@ class _Writer:
             floor = (np.abs(bias) / (float(in_scale) * 2.0**30)).astype(np.float32)  # the bias must fit INT32
         grouped = node.op_type == "Conv" and group > 1
         levels, scale = quantise_weight(weight, axis, self.target, floor, grouped)
+        if covariance is not None:
+            levels = round_weight(weight, scale, covariance)
         self._correct(node, weight, levels, scale, axis, group, bias, in_mean)
         name = node.input[1]
         if name not in self._weights:
@@ -120,6 +126,17 @@ class _Writer:
             z = self._constant(f"zw{len(scale)}", np.zeros(len(scale), np.int8))
             self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}_dq"], f"{name}_DQ", axis=axis))
             self._weights[name] = f"{name}_dq"
+        node.input[1] = self._weights[name]
+
+    def half(self, node: Node, values: Mapping[str, NDArray[Any]]) -> None:
+        """Store the weight of a layer that stays in float in half precision; the cast is folded on loading."""
+        name = node.input[1]
+        if values[name].dtype != np.float32 or np.abs(values[name]).max(initial=0) > 6e4:
+            return
+        if name not in self._weights:
+            stored = self._constant(f"{name}_h", values[name].astype(np.float16))
+            self.nodes.append(helper.make_node("Cast", [stored], [f"{name}_f"], f"{name}_F", to=TensorProto.FLOAT))
+            self._weights[name] = f"{name}_f"
         node.input[1] = self._weights[name]
 
     def _correct(self, node: Node, weight: F32, levels: NDArray[np.int8], scale: F32, axis: int, group: int,

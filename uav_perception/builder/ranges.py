@@ -25,12 +25,13 @@ Range = tuple[float, float]
 
 @dataclass
 class TensorStats:
-    """What was seen of one tensor: extremes, histogram between them, mean of each channel (axis 1)."""
+    """What was seen of one tensor: extremes, histogram between them, mean and mean square of each channel (axis 1)."""
 
     low: float = np.inf
     high: float = -np.inf
     histogram: F64 = field(default_factory=lambda: np.zeros(BINS))
     channel_mean: F64 | None = None
+    channel_square: F64 | None = None
     seen: int = 0
 
     def see_extremes(self, name: str, value: NDArray[np.float32]) -> None:
@@ -41,10 +42,12 @@ class TensorStats:
                              "check the model's weights and that its preprocessing is the one it was trained with")
         self.low, self.high = min(self.low, low), max(self.high, high)
         if value.ndim >= 2 and value.shape[0] == 1:
-            mean = value[0].reshape(value.shape[1], -1).mean(axis=1, dtype=np.float64)
-            if self.channel_mean is None:
-                self.channel_mean = np.zeros_like(mean)
+            rows = value[0].reshape(value.shape[1], -1)
+            mean, square = rows.mean(axis=1), np.einsum("ij,ij->i", rows, rows) / rows.shape[1]
+            if self.channel_mean is None or self.channel_square is None:
+                self.channel_mean, self.channel_square = np.zeros(len(rows)), np.zeros(len(rows))
             self.channel_mean += (mean - self.channel_mean) / (self.seen + 1)
+            self.channel_square += (square - self.channel_square) / (self.seen + 1)
         self.seen += 1
 
     def see_values(self, value: NDArray[np.float32], at_most: int) -> None:
@@ -59,6 +62,13 @@ class TensorStats:
             return
         index = ((flat - np.float32(self.low)) * np.float32(BINS / width)).astype(np.int32)
         self.histogram += np.bincount(np.minimum(index, BINS - 1), minlength=BINS)
+
+    @property
+    def channel_variance(self) -> F64 | None:
+        """Variance of each channel over pictures and positions."""
+        if self.channel_mean is None or self.channel_square is None:
+            return None
+        return np.maximum(self.channel_square - self.channel_mean**2, 0.0)
 
     @property
     def centres(self) -> F64:
@@ -149,4 +159,16 @@ def merged(stats: Sequence[TensorStats]) -> TensorStats:
         width = max(out.high - out.low, 1e-30)
         index = np.minimum(((s.centres - out.low) / width * BINS).astype(int), BINS - 1)
         np.add.at(out.histogram, index, s.histogram)
+    return out
+
+
+def clamped(stats: TensorStats, low: float, high: float) -> TensorStats:
+    """The statistic of ``clip(x, low, high)``."""
+    if stats.low >= low and stats.high <= high:
+        return stats
+    out = TensorStats(max(stats.low, low), min(stats.high, high), seen=stats.seen)
+    if out.high <= out.low:
+        return stats
+    index = ((stats.centres - out.low) / (out.high - out.low) * BINS).astype(int)
+    np.add.at(out.histogram, np.clip(index, 0, BINS - 1), stats.histogram)
     return out
