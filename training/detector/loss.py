@@ -71,7 +71,8 @@ def assign(score: Tensor, boxes: Tensor, centres: Tensor, strides: Tensor, gt: T
     return point, obj, target[obj, point]
 
 
-def detection_loss(output: Tensor, samples: Sequence[Sample], centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
+def detection_loss(output: Tensor, samples: Sequence[Sample], centres: Tensor,
+                   strides: Tensor) -> tuple[Tensor, Tensor]:
     """(class loss, box loss) of a batch; ``output`` (B, C + 4, P) float32.
 
     Classes that an image's annotation would not name, and points inside IGNORE boxes, teach nothing.

@@ -122,7 +122,8 @@ def load_coco(folder: Path, domain: str | None = None) -> list[Picture]:
         outline = rounded_outline(box, 2.5) if len(box) else np.zeros((0, OUTLINE, 2))
         compact = (label == CLASSES.index("person"))[:, None, None]
         outline = np.where(compact, rounded_outline(box, 2.0), outline) if len(box) else outline
-        pictures.append(Picture(info["file_name"], np.asarray(image, np.uint8), Objects(outline, label), labelled, grey))
+        image = np.asarray(image, np.uint8)
+        pictures.append(Picture(info["file_name"], image, Objects(outline, label), labelled, grey))
     return pictures
 
 
@@ -134,7 +135,7 @@ def similarity(scale: float, angle_rad: float, mirror: bool, centre: F64, size_p
 
 
 def warp(picture: Picture, matrix: F64, size_px: int) -> tuple[U8, Objects]:
-    """The square that ``matrix`` cuts from the picture; strong shrinking starts from the half-size copy (no aliasing)."""
+    """The square that ``matrix`` cuts from the picture; strong shrinking starts from the half-size copy."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     source, m = (picture.half, matrix @ np.diag([2.0, 2.0, 1.0])) if scale < 0.6 else (picture.image, matrix)
     border = (PAD_VALUE,) * 3

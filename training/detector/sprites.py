@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import CLASSES
-from .pictures import IGNORE, OUTLINE, F64, Objects, Picture, U8
+from .pictures import F64, IGNORE, OUTLINE, U8, Objects, Picture
 
 _PERSON = CLASSES.index("person")
 
@@ -35,7 +35,7 @@ def outline_of_mask(mask: U8) -> F64:
 
 
 def cut_vehicles(picture: Picture, upscale: int = 2) -> list[Sprite]:
-    """Segment every labelled vehicle (GrabCut inside its box); where it works, sharpen the outline in the picture too."""
+    """Segment every labelled vehicle (GrabCut inside its box); where that works the picture's outline improves too."""
     sprites = []
     h, w = picture.image.shape[:2]
     for i, (x1, y1, x2, y2) in enumerate(picture.objects.xyxy):
@@ -149,7 +149,8 @@ def procedural_ground(rng: np.random.Generator, size_px: int) -> U8:
     return np.asarray(np.clip(image, 0, 255), np.uint8)
 
 
-def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.random.Generator, length_px: float) -> Objects:
+def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.random.Generator,
+                  length_px: float) -> Objects:
     """Paste vehicles of about ``length_px`` (a car's length) where nothing is; returns the pasted objects."""
     size = image.shape[0]
     sun, darkness = rng.normal(0, 0.16, 2) * length_px, rng.choice([0.0, rng.uniform(0.15, 0.7)])
@@ -162,7 +163,8 @@ def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.rand
         own = 2.4 if sprite.label == CLASSES.index("bus") else 1.0
         scale = length_px * own * rng.uniform(0.85, 1.2) / sprite.length_px
         angle = (heading + rng.choice([0, np.pi]) + rng.normal(0, 0.05)) if lanes else rng.uniform(0, 2 * np.pi)
-        long = sprite.outline[np.argmax(((sprite.outline - sprite.outline.mean(0)) ** 2).sum(1))] - sprite.outline.mean(0)
+        spokes = sprite.outline - sprite.outline.mean(0)
+        long = spokes[np.argmax((spokes**2).sum(1))]
         turn = angle - np.arctan2(long[1], long[0])
         c, s = scale * np.cos(turn), scale * np.sin(turn)
         m = np.array([[c, -s], [s, c]]) @ np.diag([rng.choice([-1.0, 1.0]), 1.0])

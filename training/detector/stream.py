@@ -1,4 +1,4 @@
-"""An endless, seeded stream of training samples: real crops, pasted traffic, mosaics, and what weather and lenses do."""
+"""An endless, seeded stream of training samples: real crops, pasted traffic, mosaics, weather and lenses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import CLASSES
-from .pictures import IGNORE, Objects, Picture, Sample, U8, finish, similarity, warp
+from .pictures import IGNORE, U8, Objects, Picture, Sample, finish, similarity, warp
 from .sprites import Sprite, paste_traffic, procedural_ground
 
 
@@ -19,10 +19,10 @@ from .sprites import Sprite, paste_traffic, procedural_ground
 class Mix:
     """Shares of what a sample is made of (they need not add up to one) and the range of sizes."""
 
-    thermal: float = 0.40
-    rgb: float = 0.22
-    pasted: float = 0.26
-    rendered: float = 0.12
+    thermal: float = 0.52
+    rgb: float = 0.18
+    pasted: float = 0.21
+    rendered: float = 0.09
     mosaic: float = 0.15  # of all samples: four smaller ones in one
     car_px: tuple[float, float] = (14.0, 130.0)  # length of pasted cars
     thermal_scale: tuple[float, float] = (0.6, 1.7)
@@ -33,7 +33,7 @@ class Stream:
     """``sample(index)`` depends on the seed and the index alone, so that an interrupted run goes on where it was."""
 
     def __init__(self, pictures: Sequence[Picture], grounds: Sequence[U8], sprites: Sequence[Sprite], size_px: int,
-                 seed: int, mix: Mix = Mix()) -> None:  # noqa: B008 (frozen)
+                 seed: int, mix: Mix = Mix()) -> None:
         self.thermal = [p for p in pictures if p.domain == "thermal"]
         self.rgb = [p for p in pictures if p.domain == "rgb"]
         self.rendered = [p for p in pictures if p.domain == "rendered"]
@@ -55,7 +55,7 @@ class Stream:
         boxes = []
         for part, (x, y) in zip(parts, ((0, 0), (half, 0), (0, half), (half, half)), strict=True):
             image[y : y + half, x : x + half] = part.image
-            boxes.append(part.xyxy + [x, y, x, y])
+            boxes.append(part.xyxy + np.array([x, y, x, y]))
         common = np.logical_and.reduce([p.labelled for p in parts])
         return Sample(image, np.concatenate(boxes), np.concatenate([p.label for p in parts]), common)
 

@@ -22,11 +22,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from uav_perception.errors import InputError
+from uav_perception.errors import InputError, WorkFailed
 
 from .loss import detection_loss
 from .model import PAD_VALUE, UavDet, imagenet_state, points
-from .pictures import Picture, Sample, U8, load_coco
+from .pictures import U8, Picture, Sample, load_coco
 from .sprites import cut_vehicles
 from .stream import Stream
 
@@ -116,7 +116,7 @@ class Trainer:
         model = UavDet()
         if plan.pretrained:
             model.load_imagenet(imagenet_state(Path(plan.pretrained)))
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(memory_format=torch.channels_last)
         self.average: UavDet = copy.deepcopy(self.model)
         early = [*self.model.stem.parameters(), *self.model.blocks[:2].parameters()]
         for p in early:
@@ -153,9 +153,9 @@ class Trainer:
         self.optimiser.zero_grad()
         (class_loss + box_loss).backward()
         if processes > 1:
-            flat = nn.utils.parameters_to_vector([p.grad for p in self.trained])  # type: ignore[misc]
+            flat = nn.utils.parameters_to_vector([p.grad for p in self.trained])
             dist.all_reduce(flat)
-            nn.utils.vector_to_parameters(flat / processes, [p.grad for p in self.trained])  # type: ignore[misc]
+            nn.utils.vector_to_parameters(flat / processes, [p.grad for p in self.trained])
         norm = nn.utils.clip_grad_norm_(self.trained, 5.0)
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -243,7 +243,12 @@ def train(plan: Plan, processes: int,
     if processes == 1:
         worker(0, 1, plan, validate)
     else:
-        torch.multiprocessing.spawn(worker, (processes, plan, validate), processes)  # type: ignore[no-untyped-call]
+        try:
+            torch.multiprocessing.spawn(worker, (processes, plan, validate), processes)
+        except torch.multiprocessing.ProcessException as e:
+            reason = str(e).strip().splitlines()[-1]
+            raise WorkFailed(f"a training process ended: {reason}", "all of them to reach the last step",
+                             "correct that and start again: training goes on from its checkpoint") from e
     state = load_checkpoint(out / "checkpoint.pt")
     assert state is not None
     model = UavDet()

@@ -41,7 +41,8 @@ class PreprocessSpec:
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "scale", tuple(float(v) for v in self.scale))
         good = (self.color in ("bgr", "rgb") and self.fit in ("letterbox", "stretch")
-                and self.align in ("top-left", "centre") and self.shrink in ("linear", "mean") and len(self.mean) == len(self.scale) == 3
+                and self.align in ("top-left", "centre") and self.shrink in ("linear", "mean")
+                and len(self.mean) == len(self.scale) == 3
                 and min(self.width_px, self.height_px) >= 1 and 0 <= self.pad_value <= 255)
         if not good:
             raise ModelError(f"preprocessing {asdict(self)}", "fields as PreprocessSpec documents them",
