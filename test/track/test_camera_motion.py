@@ -39,7 +39,7 @@ BASE = np.array([[1, 0, -250.0], [0, 1, -200], [0, 0, 1]])
 @pytest.mark.parametrize("H", [motion(0, 1, 0, 0), motion(0.02, 1.01, 6, -4), motion(-0.05, 0.97, -20, 11),
                                motion(0.01, 1.0, 4, 3, 5e-5), motion(0, 1, 70, -45)], ids=str)
 def test_known_homography_is_found(H):
-    camera = CameraMotion(400, 150)
+    camera = CameraMotion(400, 110)
     assert not camera.step(view(BASE), NOTHING).reliable  # the first frame has no motion
     step = camera.step(view(H @ BASE), NOTHING)
     assert step.reliable and worst_px(step.cur_from_prev, H) < 1.0
@@ -53,7 +53,7 @@ def test_moving_objects_are_no_background():
     before[100:300, 100:300] = patch
     after[125:325, 60:260] = patch
     for told in (np.array([[100.0, 100, 300, 300]]), NOTHING):
-        camera = CameraMotion(400, 150)
+        camera = CameraMotion(400, 110)
         camera.step(before, told)
         step = camera.step(after, told)
         assert step.reliable and worst_px(step.cur_from_prev, H) < 1.0
@@ -61,7 +61,7 @@ def test_moving_objects_are_no_background():
 
 @pytest.mark.parametrize("picture", [np.zeros((480, 640, 3), np.uint8), np.full((480, 640, 3), 255, np.uint8)])
 def test_blank_pictures_say_unknown(picture):
-    camera = CameraMotion(400, 150)
+    camera = CameraMotion(400, 110)
     camera.step(view(BASE), NOTHING)
     for image in (picture, picture, view(BASE)):
         step = camera.step(image, NOTHING)
@@ -69,14 +69,14 @@ def test_blank_pictures_say_unknown(picture):
 
 
 def test_another_scene_is_not_believed():
-    camera = CameraMotion(400, 150)
+    camera = CameraMotion(400, 110)
     camera.step(view(BASE), NOTHING)
     other = cv2.GaussianBlur(np.random.default_rng(9).integers(0, 255, (480, 640, 3)).astype(np.uint8), (0, 0), 2.5)
     assert not camera.step(other, NOTHING).reliable
 
 
 def test_frozen_picture_is_no_motion():
-    camera = CameraMotion(400, 150)
+    camera = CameraMotion(400, 110)
     camera.step(view(BASE), NOTHING)
     step = camera.step(view(BASE), NOTHING)
     assert step.reliable and worst_px(step.cur_from_prev, np.eye(3)) < 0.05

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..records import F64, U8
 
+Points = NDArray[np.float32]  # (N, 2)
+
 
 @dataclass(frozen=True)
 class CameraStep:
@@ -24,16 +26,28 @@ class CameraStep:
 UNKNOWN_STEP = CameraStep(np.eye(3), False, 0)
 
 
+@dataclass(frozen=True)
+class _Fit:
+    H: F64  # (3, 3) between small pictures
+    after: Points  # where the points that agree are now
+
+
 class CameraMotion:
-    """Corners on a small grey picture, pyramidal Lucas-Kanade, robust homography. A few milliseconds a frame."""
+    """Corners on a small grey picture, pyramidal Lucas-Kanade, robust homography. A few milliseconds a frame.
+
+    Corners that moved with the background are followed on; new ones are sought when too few are left.
+    """
 
     def __init__(self, width_px: int, corners: int) -> None:
         self._width_px, self._corners = width_px, corners
-        self._grey: U8 | None = None
+        self.reset()
 
     def reset(self) -> None:
         """Forget the previous frame: the next step is unknown."""
-        self._grey = None
+        self._grey: U8 | None = None
+        self._points: Points = np.zeros((0, 2), np.float32)
+        self._last: F64 = np.eye(3)
+        self._enough = 0  # so many corners left will do
 
     def step(self, image: U8, moving_xyxy_px: ArrayLike, width_px: int | None = None) -> CameraStep:
         """Motion from the previous image to this one (of equal size).
@@ -48,60 +62,72 @@ class CameraMotion:
         grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
         previous, self._grey = self._grey, grey
         if previous is None or previous.shape != grey.shape:
+            self._points, self._last = self._points[:0], np.eye(3)
             return UNKNOWN_STEP
         points = self._background_corners(previous, np.asarray(moving_xyxy_px, dtype=np.float64) * scale)
-        if len(points) < 8:
+        fit = _fit(previous, grey, points, _mapped(self._last, points))
+        if fit is None or len(fit.after) < 0.4 * len(points):  # not the motion of before: find the shift first
+            shifted = _fit(previous, grey, points, points + _shift(previous, grey))
+            if shifted is not None and (fit is None or len(shifted.after) > len(fit.after)):
+                fit = shifted
+        if fit is None:
+            self._points, self._last = self._points[:0], np.eye(3)
             return UNKNOWN_STEP
-        step = _fit(*_follow(previous, grey, points, points))
-        if step is None or step[1] < 0.4 * len(points):  # larger than flow can follow: find the shift first
-            shifted = _fit(*_follow(previous, grey, points, points + _shift(previous, grey)))
-            if shifted is not None and (step is None or shifted[1] > step[1]):
-                step = shifted
-        if step is None:
-            return UNKNOWN_STEP
+        self._points, self._last = fit.after, fit.H
         # pixel centres: u_small + 0.5 = scale (u + 0.5)
         sx, sy = grey.shape[1] / image.shape[1], grey.shape[0] / image.shape[0]
         small_from_source = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
-        H = np.linalg.inv(small_from_source) @ step[0] @ small_from_source
-        return CameraStep(H / H[2, 2], True, step[1])
+        H = np.linalg.inv(small_from_source) @ fit.H @ small_from_source
+        return CameraStep(H / H[2, 2], True, len(fit.after))
 
-    def _background_corners(self, grey: U8, moving: F64) -> NDArray[np.float32]:
+    def _background_corners(self, grey: U8, moving: F64) -> Points:
+        p = _outside(self._points, moving)
+        if len(p) >= max(20, self._enough):
+            return p
         spacing = max(4.0, 0.6 * np.sqrt(grey.size / self._corners))
         found = cv2.goodFeaturesToTrack(grey, self._corners, 0.01, spacing, blockSize=5)
         if found is None:
-            return np.zeros((0, 2), np.float32)
-        p = np.asarray(found, dtype=np.float32).reshape(-1, 2)
-        within = (p[:, None] >= moving[None, :, :2]) & (p[:, None] <= moving[None, :, 2:])
-        inside = np.any(np.all(within, axis=2), axis=1)
-        return p if inside.sum() > 0.7 * len(p) else p[~inside]  # boxes everywhere: robust fitting must do
+            return p[:0]
+        everywhere = np.asarray(found, dtype=np.float32).reshape(-1, 2)
+        p = _outside(everywhere, moving)
+        self._enough = len(p) // 2
+        return p if len(p) >= 0.3 * len(everywhere) else everywhere  # boxes all over: robust fitting must do
 
 
-def _follow(previous: U8, grey: U8, points: NDArray[np.float32], guess: NDArray[np.float32]
-            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Pairs of points that flow could follow."""
-    moved, ok, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, guess.astype(np.float32), winSize=(15, 15),
-                                            maxLevel=3, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-                                            criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.03))
+def _outside(points: Points, boxes: F64) -> Points:
+    within = (points[:, None] >= boxes[None, :, :2]) & (points[:, None] <= boxes[None, :, 2:])
+    return np.asarray(points[~np.any(np.all(within, axis=2), axis=1)])
+
+
+def _mapped(H: F64, points: Points) -> Points:
+    q = np.concatenate([points, np.ones((len(points), 1), np.float32)], axis=1) @ H.T
+    return np.asarray(q[:, :2] / q[:, 2:], dtype=np.float32)
+
+
+def _fit(previous: U8, grey: U8, points: Points, guess: Points) -> _Fit | None:
+    """Follow points, starting at ``guess``: homography where many agree, else similarity; None when unbelievable."""
+    if len(points) < 8:
+        return None
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.03)
+    moved, ok, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, np.ascontiguousarray(guess, dtype=np.float32),
+                                            winSize=(13, 13), maxLevel=3, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+                                            criteria=criteria)
     good = ok.ravel() == 1
-    return points[good], np.asarray(moved, dtype=np.float32)[good]
-
-
-def _fit(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[F64, int] | None:
-    """Homography where many points agree, else a similarity; None when neither is believable."""
+    before, after = points[good], np.asarray(moved, dtype=np.float32)[good]
     if len(before) >= 30:
-        H, mask = cv2.findHomography(before, after, cv2.RANSAC, 1.0, maxIters=300)
+        H, mask = cv2.findHomography(before, after, cv2.RANSAC, 1.0, maxIters=200)
         if H is not None and mask.sum() >= 20 and _believable(np.asarray(H, dtype=np.float64), before):
-            return np.asarray(H, dtype=np.float64), int(mask.sum())
+            return _Fit(np.asarray(H, dtype=np.float64), after[mask.ravel() == 1])
     if len(before) >= 6:
         A, mask = cv2.estimateAffinePartial2D(before, after, method=cv2.RANSAC, ransacReprojThreshold=1.0)
         if A is not None and mask.sum() >= 6:
             similarity = np.vstack([np.asarray(A, dtype=np.float64), [0.0, 0.0, 1.0]])
             if _believable(similarity, before):
-                return similarity, int(mask.sum())
+                return _Fit(similarity, after[mask.ravel() == 1])
     return None
 
 
-def _believable(H: F64, points: NDArray[np.float32]) -> bool:
+def _believable(H: F64, points: Points) -> bool:
     """No mirror, no collapse: area over the points' extent changes by less than a factor 4."""
     lo, hi = points.min(axis=0), points.max(axis=0)
     corners = np.array([[lo[0], lo[1], 1], [hi[0], lo[1], 1], [hi[0], hi[1], 1], [lo[0], hi[1], 1]], dtype=np.float64)
@@ -114,7 +140,7 @@ def _believable(H: F64, points: NDArray[np.float32]) -> bool:
     return before > 0 and 0.25 < area / before < 4.0
 
 
-def _shift(previous: U8, grey: U8) -> NDArray[np.float32]:
+def _shift(previous: U8, grey: U8) -> Points:
     """Whole-picture translation by phase correlation (Kuglin and Hines 1975)."""
     window = cv2.createHanningWindow((grey.shape[1], grey.shape[0]), cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(previous.astype(np.float32), grey.astype(np.float32), window)
