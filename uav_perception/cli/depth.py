@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -24,23 +25,26 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", "
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     parser.add_argument("--images", type=Path, required=True, help="folder of images in name order")
     parser.add_argument("--camera", required=True, metavar="fx,fy,cx,cy", help="intrinsics of these images, px")
     parser.add_argument("--out", type=Path, required=True, help="gets depth/<frame>.npy, poses.tum, meta.json")
     parser.add_argument("--stamps", type=Path, help="one capture time in seconds a line (default: 30 Hz)")
-    parser.add_argument("--agl", type=Path, help="height above ground in metres, one a line (nan = unknown): makes it metric")
-    parser.add_argument("--camera-pitch", type=float, default=0.0, help="camera below the horizon, degrees (90 = straight down)")
+    parser.add_argument("--agl", type=Path, help="height above ground, m, one a line (nan = unknown): makes it metric")
+    parser.add_argument("--camera-pitch", type=float, default=0.0, help="camera below horizon, degrees (90 = down)")
     parser.add_argument("--model", default="", help="depth ONNX or engine folder; 'none' = geometry alone")
-    parser.add_argument("--online", action="store_true", help="write what is known at each frame, without smoothing afterwards")
+    parser.add_argument("--online", action="store_true", help="as in flight, without smoothing afterwards")
     parser.add_argument("--json", action="store_true", help="print meta.json as the last line")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Read, estimate, smooth, write."""
     files = _images(args.images)
     stamps = _stamps(args.stamps, len(files))
     heights = None if args.agl is None else dict(zip(stamps, _column(args.agl, len(files), "heights"), strict=True))
     camera = _camera(args.camera, files[0])
-    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch, motion_mask=False, gap_max_s=600.0)
+    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch, motion_mask=False,
+                             gap_max_s=600.0)
     stage = make_depth_pose(config)
 
     sightings = list(observe(stage, (_read(k, f, stamps[k], camera) for k, f in enumerate(files)), heights))
@@ -110,7 +114,7 @@ def _stamps(path: Path | None, count: int) -> list[int]:
     if path is None:
         return [round(k * 1e9 / 30) for k in range(count)]
     stamps = [round(v * 1e9) for v in _column(path, count, "stamps")]
-    if stamps[0] < 0 or any(b <= a for a, b in zip(stamps, stamps[1:], strict=False)):
+    if stamps[0] < 0 or any(b <= a for a, b in itertools.pairwise(stamps)):
         raise InputError(f"stamps in {path}", "rising times in seconds", "sort them, remove doubles")
     return stamps
 

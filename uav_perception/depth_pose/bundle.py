@@ -29,6 +29,8 @@ class Window:
         points: (P, 3) of ``(a, b, rho)``.
         camera: (M,), point: (M,) indices and ``xy``: (M, 2) normalised coordinates of each measurement.
         sigma: (M,) standard deviation of each measurement in normalised coordinates (pixels / focal length).
+        rho_prior: how far a step may lead inverse depth away from where it starts, as a share of it (standard
+            deviation of a Gaussian prior); it only matters for points whose parallax says nothing yet.
     """
 
     rotation: F64
@@ -38,11 +40,19 @@ class Window:
     point: I64
     xy: F64
     sigma: F64
+    rho_prior: float = 0.5
 
 
 @dataclass(frozen=True)
 class Solution:
-    """``cost`` after, (M,) residual lengths in units of sigma, (6, 6) covariance of the last camera, points' rho sigma."""
+    """What came of it.
+
+    Attributes:
+        cost: robust cost afterwards.
+        residual: (M,) lengths in units of sigma.
+        covariance: (6, 6) of the last camera given the others, translation then rotation.
+        rho_sigma: (P,) standard deviation of the points' inverse depth as far as the measurements tell.
+    """
 
     cost: float
     residual: F64
@@ -124,15 +134,19 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
     damping, covariance = 1e-4, np.eye(6)
     V = np.zeros((P, 3, 3))
     floor = 1e-9 / float(np.median(w.sigma)) ** 2 if M else 1.0
+    start = w.points[:, 2].copy()
+    prior = 1.0 / (w.rho_prior * np.maximum(np.abs(start), 1e-6)) ** 2
     weight, cost = _weights(residuals(w), w.sigma, huber)
     for _ in range(iterations):
         r, jp, jl = jacobians(w)
         weight, cost = _weights(r, w.sigma, huber)
+        cost += 0.5 * float((prior * (w.points[:, 2] - start) ** 2).sum())
         wj = jl * weight[:, None, None]
         for i in range(3):
             for k in range(i, 3):
                 V[:, i, k] = V[:, k, i] = np.bincount(w.point, (wj[:, :, i] * jl[:, :, k]).sum(1), P)
         g_point = np.stack([np.bincount(w.point, (wj[:, :, i] * r).sum(1), P) for i in range(3)], axis=1)
+        g_point[:, 2] += prior * (w.points[:, 2] - start)
         cross = np.einsum("mri,mrk->mik", jp, wj)
         W = np.zeros((J, P, 6, 3))
         W[w.camera, w.point] = cross
@@ -147,6 +161,7 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
         for _attempt in range(4):
             diagonal = np.einsum("pii->pi", V)
             damped = V + np.einsum("pi,ij->pij", damping * diagonal + floor, np.eye(3))
+            damped[:, 2, 2] += prior
             Vi = _inverse_3x3(damped)
             WV = np.einsum("npi,pij->npj", Wd.reshape(n, P, 3), Vi).reshape(n, 3 * P)
             S = H + np.diag(damping * np.diag(H) + 1e-9) - WV @ Wd.T
@@ -156,12 +171,14 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
                 damping *= 10
                 continue
             point_step = -np.einsum("pij,pj->pi", Vi, g_point + (Wd.T @ step).reshape(P, 3))
-            trial = Window(w.rotation.copy(), w.translation.copy(), w.points + point_step, w.camera, w.point, w.xy, w.sigma)
+            trial = Window(w.rotation.copy(), w.translation.copy(), w.points + point_step, w.camera, w.point, w.xy,
+                           w.sigma)
             for j in range(free_from, J):
                 k = 6 * (j - free_from)
                 trial.translation[j] += step[k:k + 3]
                 trial.rotation[j] = so3_exp(step[k + 3:k + 6]) @ w.rotation[j]
             new_cost = _weights(residuals(trial), w.sigma, huber)[1]
+            new_cost += 0.5 * float((prior * (trial.points[:, 2] - start) ** 2).sum())
             if new_cost <= cost:
                 improved = True
                 break

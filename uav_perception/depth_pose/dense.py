@@ -13,7 +13,6 @@ from ..engine import Engine
 from ..errors import ModelError
 from ..records import F32, F64, U8, Bool
 
-
 FLAT: F32 = np.ones((64, 208), np.float32)  # the shape of a scene about which no network says anything
 
 
@@ -26,15 +25,16 @@ class DepthNetwork:
     def __init__(self, engine: Engine) -> None:
         shape = engine.inputs[0].shape
         if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or None in shape[2:] or len(engine.outputs) != 1:
-            raise ModelError(f"depth model with inputs {[s.shape for s in engine.inputs]}", "one (1, 3, h, w) image in, one "
-                             "disparity out", "export it with `train depth`")
+            raise ModelError(f"depth model with inputs {[s.shape for s in engine.inputs]}",
+                             "one (1, 3, h, w) image in, one disparity out", "export it with `train depth`")
         self.engine = engine
         self.height, self.width = int(shape[2] or 0), int(shape[3] or 0)
 
     def disparity(self, image: U8) -> F32:
         """(h', w') disparity of a BGR image (H, W, 3) of any size; the array is the caller's."""
         feed = planes(image, self.width, self.height)
-        return np.array(self.engine.infer({self.engine.inputs[0].name: feed})[self.engine.outputs[0].name][0, 0], np.float32)
+        found = self.engine.infer({self.engine.inputs[0].name: feed})[self.engine.outputs[0].name]
+        return np.array(found[0, 0], np.float32)
 
 
 class PoseNetwork:
@@ -42,8 +42,8 @@ class PoseNetwork:
 
     def __init__(self, engine: Engine) -> None:
         if len(engine.inputs) != 2 or len(engine.inputs[0].shape) != 4 or engine.outputs[0].shape[-1] != 6:
-            raise ModelError(f"pose model with inputs {[s.shape for s in engine.inputs]}", "two (1, 3, h, w) images in, six "
-                             "numbers out", "export it with `train depth`")
+            raise ModelError(f"pose model with inputs {[s.shape for s in engine.inputs]}",
+                             "two (1, 3, h, w) images in, six numbers out", "export it with `train depth`")
         self.engine = engine
         self.height, self.width = (int(v or 0) for v in engine.inputs[0].shape[2:])
 
@@ -57,8 +57,8 @@ class PoseNetwork:
 def planes(image: U8, width: int, height: int) -> F32:
     """(1, 3, height, width) RGB float32 0..255 of a BGR image: the networks' only preprocessing."""
     if image.shape[:2] != (height, width):
-        shrink = image.shape[1] > width
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR))
+        how = cv2.INTER_AREA if image.shape[1] > width else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
     return np.asarray(cv2.dnn.blobFromImage(image, swapRB=True), np.float32)
 
 
@@ -88,7 +88,7 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     np.add.at(sums, (y, x), (weight * ratio).astype(np.float32))
     np.add.at(weights, (y, x), weight.astype(np.float32))
     field = np.zeros((gh, gw), np.float32)
-    for radius, prior in ((6.0 * reach, 0.02), (2.0 * reach, 0.05), (reach, 0.1)):  # coarse first, each refines the last
+    for radius, prior in ((6.0 * reach, 0.02), (2.0 * reach, 0.05), (reach, 0.1)):  # each refines the coarser
         sigma = radius * gw
         s, m = (cv2.GaussianBlur(v, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for v in (sums, weights))
         unit = prior / (2 * np.pi * sigma**2)  # as much as `prior` points at this place
@@ -98,7 +98,7 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
 
 
 def supported(uv: F64, width: int, height: int) -> Bool:
-    """(height, width) True near the points ``uv`` (N, 2) in 0..1: where interpolation without a network may be believed."""
+    """(height, width) True near the points ``uv`` (N, 2) in 0..1, where interpolation alone may be believed."""
     near = np.zeros((48, 64), np.uint8)
     near[np.clip((uv[:, 1] * 48).astype(int), 0, 47), np.clip((uv[:, 0] * 64).astype(int), 0, 63)] = 1
     near = cv2.dilate(near, np.ones((9, 9), np.uint8)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """The depth/pose stage: one frame in; depth, motion, pose and products out, each only when it is known.
 
-Order of one frame: is the frame usable -> odometry -> dense depth -> scale -> pose -> products. A frame that cannot be used
-leaves the state as it was and says why; a run that cannot be continued starts anew with a higher ``reset_counter``.
+Order of one frame: usable? -> odometry -> dense depth -> scale -> pose -> products. A frame that cannot be used leaves
+the state as it was and says why; a run that cannot be continued starts anew with a higher ``reset_counter``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,21 @@ from ..config import DepthPoseConfig
 from ..engine import EngineInfo
 from ..engine.select import open_engine
 from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
-from ..records import (F32, F64, U8, Bool, CameraModel, DepthMap, DepthPoseResult, EgoMotion, Frame, Pose, RelativeDepth,
-                       Scale, Track)
+from ..records import (
+    F32,
+    F64,
+    U8,
+    Bool,
+    CameraModel,
+    DepthMap,
+    DepthPoseResult,
+    EgoMotion,
+    Frame,
+    Pose,
+    RelativeDepth,
+    Scale,
+    Track,
+)
 from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
 from .odometry import Odometry, Step
 from .photometric import align
@@ -38,8 +51,8 @@ def base_from_optical(config: DepthPoseConfig) -> F64:
 class DepthPose:
     """Implements :class:`~uav_perception.depth_pose.DepthPoseEstimator` for one camera."""
 
-    def __init__(self, config: DepthPoseConfig, depth_net: DepthNetwork | None = None, pose_net: PoseNetwork | None = None
-                 ) -> None:
+    def __init__(self, config: DepthPoseConfig, depth_net: DepthNetwork | None = None,
+                 pose_net: PoseNetwork | None = None) -> None:
         self.config = config
         self.mount = base_from_optical(config)
         self._depth_net, self._pose_net = depth_net, pose_net
@@ -76,10 +89,13 @@ class DepthPose:
         small_camera = self._product_camera(camera)
         small = frame.image
         if small_camera is not camera:
-            small = np.asarray(cv2.resize(frame.image, (small_camera.width_px, small_camera.height_px),
-                                          interpolation=cv2.INTER_AREA))
-        small_gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY))
-        gray = small_gray if small is frame.image else np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+            size = (small_camera.width_px, small_camera.height_px)
+            small = np.asarray(cv2.resize(frame.image, size,
+                                          interpolation=cv2.INTER_AREA), np.uint8)
+        small_gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        gray = small_gray
+        if small is not frame.image:
+            gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
         step = self.odometry.update(gray, camera)
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, gray, small, small_gray, camera, small_camera)
@@ -94,8 +110,8 @@ class DepthPose:
         if jumped:
             self.resets += 1
             self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
-        result = DepthPoseResult(frame.stamp_ns, depth=_depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera),
-                                 ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
+        depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
+        result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
         result = self._add_products(result, step, small_gray, depth_run, small_camera, camera, tracks, from_ns)
         self._previous = (small, small_gray, depth_run)
@@ -137,7 +153,8 @@ class DepthPose:
 
     # -- motion ----------------------------------------------------------------------------------------------------
 
-    def _carry(self, lost: Step, gray: U8, small: U8, small_gray: U8, camera: CameraModel, small_camera: CameraModel) -> Step:
+    def _carry(self, lost: Step, gray: U8, small: U8, small_gray: U8, camera: CameraModel, small_camera: CameraModel
+               ) -> Step:
         """The corners are lost: begin a new window, and bridge the gap by direct alignment if that succeeds."""
         previous, unit = self._previous, self.odometry.median_depth()
         self.odometry.reset()
@@ -155,10 +172,11 @@ class DepthPose:
             self._pose_covariance = self._pose_covariance + np.eye(6)
             return replace(fresh, message=f"{lost.message}; run starts anew")
         self.odometry.unit = unit
-        return replace(fresh, motion=Motion.GENERAL, cur_from_prev=aligned.cur_from_prev, covariance=10 * aligned.covariance,
-                       message=f"{lost.message}; motion from direct alignment")
+        return replace(fresh, motion=Motion.GENERAL, cur_from_prev=aligned.cur_from_prev,
+                       covariance=10 * aligned.covariance, message=f"{lost.message}; motion from direct alignment")
 
-    def _integrate(self, step: Step, from_ns: int | None, to_ns: int, factor: float | None, state: Scale) -> EgoMotion | None:
+    def _integrate(self, step: Step, from_ns: int | None, to_ns: int, factor: float | None, state: Scale
+                   ) -> EgoMotion | None:
         if step.cur_from_prev is None or from_ns is None:
             return None
         metres = factor if factor is not None else 1.0
@@ -203,7 +221,8 @@ class DepthPose:
             inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
         else:
             inverse = disparity / float(np.median(disparity)) / self.odometry.median_depth()
-        depth = 1.0 / np.asarray(cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR))
+        sized = cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR)
+        depth = np.asarray(1.0 / np.asarray(sized), np.float32)
         if self._depth_net is not None:
             return depth, np.ones(depth.shape, bool)
         return depth, supported(uv, small.width_px, small.height_px)
@@ -235,8 +254,9 @@ class DepthPose:
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def _add_products(self, result: DepthPoseResult, step: Step, small_gray: U8, depth_run: F32 | None, small: CameraModel,
-                      camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
+    def _add_products(self, result: DepthPoseResult, step: Step, small_gray: U8, depth_run: F32 | None,
+                      small: CameraModel, camera: CameraModel, tracks: Sequence[Track], from_ns: int | None
+                      ) -> DepthPoseResult:
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev)
@@ -246,13 +266,15 @@ class DepthPose:
             if result.prev_to_cur is not None:
                 shrink = np.diag([small.width_px / camera.width_px, small.height_px / camera.height_px, 1.0])
                 shrink[:2, 2] = 0.5 * np.diag(shrink)[:2] - 0.5
-                expected.append(plane_flow(shrink @ result.prev_to_cur @ np.linalg.inv(shrink), small.width_px, small.height_px))
+                homography = shrink @ result.prev_to_cur @ np.linalg.inv(shrink)
+                expected.append(plane_flow(homography, small.width_px, small.height_px))
             found = self._mask(self._previous[1], small_gray, expected).astype(np.uint8)
             mask = cv2.resize(found, (camera.width_px, camera.height_px), interpolation=cv2.INTER_NEAREST) > 0
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
 
-    def _scene_flow(self, result: DepthPoseResult, camera: CameraModel, tracks: Sequence[Track], from_ns: int) -> dict[int, F64]:
+    def _scene_flow(self, result: DepthPoseResult, camera: CameraModel, tracks: Sequence[Track], from_ns: int
+                    ) -> dict[int, F64]:
         """Velocity of each tracked object, smoothed over half a second; only when metres are known."""
         if not isinstance(result.depth, DepthMap) or result.ego_motion is None:
             return {}
@@ -275,7 +297,7 @@ class DepthPose:
 
 
 def measured_points(step: Step, camera: CameraModel) -> tuple[F64, F64, F64]:
-    """Points with a depth of their own: place (N, 2) in 0..1 of the ideal image, inverse depth, its standard deviation."""
+    """Points with a depth of their own: place (N, 2) in 0..1 of the ideal image, inverse depth and its sigma (N,)."""
     ok = (step.rho > 1e-6) & (step.rho_sigma < 0.5 * step.rho)
     xy = step.cur_xy[ok]
     uv = (xy * [camera.K[0, 0], camera.K[1, 1]] + camera.K[:2, 2] + 0.5) / [camera.width_px, camera.height_px]

@@ -104,7 +104,7 @@ class FeatureTracks:
 def wide_homography(previous: U8, gray: U8) -> F64 | None:
     """Rough map (3, 3) of previous pixels to current ones from matched SIFT descriptors, or None when too few agree."""
     shrink = min(1.0, 800.0 / max(gray.shape))
-    sift = cv2.SIFT_create(800)
+    sift = cv2.SIFT.create(800)
     pairs = []
     for image in (previous, gray):
         small = image if shrink == 1.0 else cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)

@@ -12,22 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import se3, se3_inverse, so3_exp
+from ..geometry import nearest_rotation, se3, se3_inverse
 from ..records import F32, F64, U8, CameraModel
-from .bundle import Solution, Window, jacobians, residuals, solve, transform_points
+from .bootstrap import View, first_structure, locate, shared
+from .bundle import Solution, Window, solve, transform_points
 from .features import I64, FeatureTracks
-from .two_view import Motion, estimate_two_view, fit_rotation, rotate_xy, triangulate
-
-
-@dataclass
-class View:
-    """One camera of the window: pose from the window's first camera and the tracks it saw."""
-
-    rotation: F64
-    translation: F64
-    ids: I64
-    xy: F64
-    sigma_px: float = 0.35  # how well this view's measurements agree with the others (blur, rolling shutter)
+from .two_view import Motion, fit_rotation, rotate_xy
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,10 @@ class Step:
         cur_from_prev: (4, 4) in run units, None when nothing could be said.
         world_from_cur: (4, 4) in run units; world is the first frame after a reset.
         covariance: (6, 6) of ``cur_from_prev``, translation then rotation vector.
-        prev_xy, cur_xy: (N, 2) normalised coordinates of inlier tracks; rho: (N,) inverse depth in the current frame or 0.
+        prev_xy, cur_xy: (N, 2) normalised coordinates of inlier tracks.
+        rho, rho_sigma: (N,) their inverse depths in the current frame (0 = unknown) and standard deviations.
+        residual_px: median disagreement of tracks and points.
+        message: why something is missing, empty when nothing is.
     """
 
     motion: Motion
@@ -57,7 +50,7 @@ class Step:
 
 @dataclass
 class Odometry:
-    """Keyframe odometry of one camera. ``update`` for every good frame, in order; ``reset`` forgets all but the world pose."""
+    """Keyframe odometry of one camera: ``update`` for every good frame, ``reset`` forgets all but the world pose."""
 
     features: int = 500
     window: int = 6
@@ -65,6 +58,7 @@ class Odometry:
     keyframe_px: float = 12.0
     still_px: float = 0.15
     sigma_px: float = 0.35
+    start_px: float = 3.0
     world_from_ref: F64 = field(default_factory=lambda: np.eye(4))
 
     def __post_init__(self) -> None:
@@ -75,6 +69,7 @@ class Odometry:
         self.rho_sigma: dict[int, float] = {}  # id -> standard deviation of rho
         self.guess: dict[int, float] = {}  # id -> rho a dense depth suggested in the newest keyframe
         self.unit = 1.0  # median depth while nothing better is known
+        self.waiting: list[View] = []  # frames since the first while there is no depth yet
         self.started = False  # has the window a depth structure of its own?
         self.velocity = np.eye(4)
 
@@ -84,7 +79,8 @@ class Odometry:
             self.world_from_ref = self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
         self.tracks.reset()
         self.views, self.newest, self.points, self.started = [], None, {}, False
-        self.rho_sigma, self.guess = {}, {}
+        self.rho_sigma, self.guess, self.waiting = {}, {}, []
+        self.world_from_ref[:3, :3] = nearest_rotation(self.world_from_ref[:3, :3])
         self.velocity = np.eye(4)
 
     def median_depth(self) -> float:
@@ -114,15 +110,20 @@ class Odometry:
             return self._nothing(Motion.UNKNOWN, f"lost: only {len(common)} corners could be followed")
         step = float(np.median(np.linalg.norm(cur_xy - prev_xy, axis=1))) * focal
         rotation = fit_rotation(prev_xy, cur_xy)
-        guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
-        if self.started:
-            predicted = self.velocity @ se3(old.rotation, old.translation)
-            guess_r, guess_t = self._locate([(guess_r, guess_t), (predicted[:3, :3], predicted[:3, 3])], common, cur_xy, focal)
-        current = View(guess_r, guess_t, common, cur_xy)
         if not self.started:
-            self._try_start(current, focal)
+            turn = self._rotation_since_first(common, cur_xy)
+            self._try_start(View(turn, np.zeros(3), common, cur_xy), focal)
+            if not self.started:
+                return self._only_rotation(old, View(turn, np.zeros(3), common, cur_xy), prev_xy, step, camera, focal)
+        guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
+        predicted = self.velocity @ se3(old.rotation, old.translation)
+        starts = [(guess_r, guess_t), (predicted[:3, :3], predicted[:3, 3])]
+        guess_r, guess_t = self._locate(starts, common, cur_xy, focal)
+        current = View(guess_r, guess_t, common, cur_xy)
         solution = self._adjust(current, focal)
-        cur_from_prev = se3(current.rotation, current.translation) @ se3_inverse(se3(old.rotation, old.translation))
+        cur_from_prev = se3(nearest_rotation(current.rotation), current.translation) @ se3_inverse(
+            se3(old.rotation, old.translation))
+        cur_from_prev[:3, :3] = nearest_rotation(cur_from_prev[:3, :3])
         self.velocity = cur_from_prev
         kind = Motion.STILL if step < self.still_px else Motion.GENERAL
         keep = np.isin(common, current.ids)
@@ -135,6 +136,33 @@ class Odometry:
             self._make_keyframe(camera)
         residual = float(np.median(solution.residual)) * self.sigma_px if len(solution.residual) else 0.0
         return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, inliers, *used, residual)
+
+    def _rotation_since_first(self, ids: I64, xy: F64) -> F64:
+        first = self.views[0]
+        _, i, j = np.intersect1d(first.ids, ids, assume_unique=True, return_indices=True)
+        return fit_rotation(first.xy[i], xy[j]) if len(i) >= 8 else np.eye(3)
+
+    def _only_rotation(self, old: View, current: View, prev_xy: F64, step_px: float, camera: CameraModel, focal: float
+                       ) -> Step:
+        """No depth yet: the parallax since the first frame is too small to tell a translation. Say zero, how unsure."""
+        first = self.views[0]
+        pair = shared(first, current)
+        left = 1e-3
+        if pair is not None:
+            left = float(np.median(np.linalg.norm(pair[1] - rotate_xy(pair[0], current.rotation), axis=1)))
+        translation_sigma = max(left, self.sigma_px / focal) * self.unit
+        covariance = np.diag([translation_sigma**2] * 3 + [(self.sigma_px / focal) ** 2] * 3)
+        cur_from_prev = se3(nearest_rotation(current.rotation @ old.rotation.T), np.zeros(3))
+        self.velocity, self.newest = cur_from_prev, current
+        n = len(current.ids)
+        kind = Motion.STILL if step_px < self.still_px else Motion.ROTATION
+        if pair is None or len(pair[2]) < 0.4 * self.features:
+            self.world_from_ref = self.world_from_ref @ se3_inverse(se3(current.rotation, np.zeros(3)))
+            current.rotation = np.eye(3)
+            self.views, self.waiting = [], []
+            self._make_keyframe(camera)
+        return Step(kind, cur_from_prev, self.world_from_cur(), covariance, n, prev_xy, current.xy[:n], np.zeros(n),
+                    np.full(n, np.inf), current.ids[:n], 0.0, "too little parallax for depth: rotation alone")
 
     def _nothing(self, motion: Motion, message: str) -> Step:
         none = np.zeros((0, 2))
@@ -164,26 +192,21 @@ class Odometry:
         return best[1], best[2]
 
     def _try_start(self, current: View, focal: float) -> None:
-        first = self.views[0]
-        _, i0, i1 = np.intersect1d(first.ids, current.ids, assume_unique=True, return_indices=True)
-        if len(i0) < 15:
+        """Give the window its first depths, once the view has changed enough."""
+        found = first_structure(self.views[0], self.waiting, current, focal, self.sigma_px, self.start_px)
+        if found is None:
+            self.waiting = [*self.waiting[-5:], View(current.rotation, current.translation, current.ids, current.xy)]
             return
-        a, b = first.xy[i0], current.xy[i1]
-        pair = estimate_two_view(a, b, focal, 1.0, 3.0)
-        if pair.motion not in (Motion.GENERAL, Motion.PLANE):
-            return
-        rho = triangulate(a, b, pair.rotation, pair.direction)
-        good = pair.inlier & (rho > 0)
-        if good.sum() < 15:
-            return
-        unit = float(np.median(rho[good]))
-        unit = unit * self.unit
-        self.points = {int(i): np.array([x, y, r / unit])
-                       for i, (x, y), r in zip(first.ids[i0][good], a[good], rho[good], strict=True)}
-        current.rotation, current.translation = pair.rotation, pair.direction * unit
-        self.started = True
-        for view in self.views[1:]:
-            view.rotation, view.translation = self._locate([(view.rotation, view.translation)], view.ids, view.xy, focal)
+        ids, points = found
+        points[:, 2] /= float(np.median(points[:, 2])) * self.unit
+        self.points = dict(zip(ids.tolist(), points, strict=True))
+        self.started, self.waiting = True, []
+        if self.newest is not None:
+            old = self.newest
+            old.rotation, old.translation = self._locate([(old.rotation, old.translation)], old.ids, old.xy, focal)
+
+    def _wait(self, current: View) -> None:
+        self.waiting = [*self.waiting[-5:], View(current.rotation, current.translation, current.ids, current.xy)]
 
     def _adjust(self, current: View, focal: float) -> Solution:
         views = [*self.views, current]
@@ -244,7 +267,7 @@ class Odometry:
         return point is not None and self.rho_sigma.get(track, np.inf) < 0.2 * point[2]
 
     def suggest(self, inverse_depth: F32) -> None:
-        """Dense inverse depth (h, w) of the newest frame, run units: a first guess for points that have no depth yet."""
+        """Dense inverse depth (h, w) of the newest frame, run units: a first guess for points without depth."""
         if self.newest is None or not self.views or self.newest is not self.views[-1] or self.tracks.shape is None:
             return
         h, w = inverse_depth.shape
@@ -259,8 +282,9 @@ class Odometry:
             k = np.searchsorted(v.ids, track)
             if k < len(v.ids) and v.ids[k] == track:
                 inverse = se3_inverse(se3(v.rotation, v.translation))
-                here = np.array([[v.xy[k, 0], v.xy[k, 1], self.guess.get(track, default) if v is views[-2] else default]])
-                return transform_points(here, inverse[:3, :3], inverse[:3, 3])[0]
+                rho = self.guess.get(track, default) if v is views[-2] else default
+                here = np.array([[v.xy[k, 0], v.xy[k, 1], rho]])
+                return np.asarray(transform_points(here, inverse[:3, :3], inverse[:3, 3])[0])
         raise KeyError(track)
 
     def _wants_keyframe(self, current: View, focal: float) -> bool:
@@ -295,22 +319,6 @@ class Odometry:
             v.rotation, v.translation = m[:3, :3], m[:3, 3]
 
 
-def locate(w: Window) -> float:
-    """Camera 1 of ``w`` against fixed points, in place: Gauss-Newton with Cauchy weights."""
-    for _ in range(8):
-        r, jp, _ = jacobians(w)
-        e = np.linalg.norm(r, axis=1)
-        scale = max(float(np.median(e)) * 1.5, 0.5 * float(w.sigma[0]))
-        weight = 1.0 / (1.0 + (e / scale) ** 2)
-        a = (jp * weight[:, None, None]).reshape(-1, 6)
-        step = np.linalg.lstsq(a.T @ jp.reshape(-1, 6), -a.T @ r.reshape(-1), rcond=1e-10)[0]
-        w.translation[1] += step[:3]
-        w.rotation[1] = so3_exp(step[3:]) @ w.rotation[1]
-        if np.abs(step).max() < 1e-7:
-            break
-    return float(np.median(np.linalg.norm(residuals(w), axis=1)))
-
-
 def undistort(px: NDArray[np.float32], camera: CameraModel) -> F64:
     """Normalised coordinates (N, 2) of pixels (N, 2), lens distortion removed."""
     if not len(px):
@@ -318,7 +326,7 @@ def undistort(px: NDArray[np.float32], camera: CameraModel) -> F64:
     if not camera.distortion.any():
         k = camera.K
         return np.asarray((px.astype(np.float64) - [k[0, 2], k[1, 2]]) / [k[0, 0], k[1, 1]])
-    if camera.distortion_model in ("equidistant", "fisheye"):
-        return np.asarray(cv2.fisheye.undistortPoints(px.reshape(-1, 1, 2).astype(np.float64), camera.K, camera.distortion)
-                          ).reshape(-1, 2)
-    return np.asarray(cv2.undistortPoints(px.reshape(-1, 1, 2).astype(np.float64), camera.K, camera.distortion)).reshape(-1, 2)
+    points = px.reshape(-1, 1, 2).astype(np.float64)
+    fisheye = camera.distortion_model in ("equidistant", "fisheye")
+    how = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
+    return np.array(how(points, camera.K, camera.distortion), np.float64).reshape(-1, 2)

@@ -1,7 +1,7 @@
 """Motion from brightness alone: direct alignment of two images over a known depth.
 
-Inverse-compositional Gauss-Newton (Baker and Matthews 2004) from coarse to fine with Huber weights; gain and offset of the
-exposure are estimated along. It needs no corners, so it carries the motion through blur and weak texture.
+Inverse-compositional Gauss-Newton (Baker and Matthews 2004) from coarse to fine with Huber weights; gain and offset
+of the exposure are estimated along. It needs no corners, so it carries the motion through blur and weak texture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..records import F32, F64, U8
 
 @dataclass(frozen=True)
 class Alignment:
-    """``cur_from_prev`` (4, 4); (6, 6) covariance, translation first; share of pixels that agree; residual in grey levels."""
+    """``cur_from_prev`` (4, 4), covariance (6, 6), share of pixels that agree, residual in grey levels."""
 
     cur_from_prev: F64
     covariance: F64
@@ -81,7 +81,8 @@ def _align_level(a: F32, b: F32, depth: F64, K: F64, motion: F64, iterations: in
     points = np.column_stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z])
     gradient = np.column_stack([gx.ravel()[index], gy.ravel()[index]]).astype(np.float64)
     template = a.ravel()[index].astype(np.float64)
-    jacobian = np.column_stack([np.einsum("ni,nij->nj", gradient, point_jacobian(points, K)), template, np.ones(len(z))])
+    motion_part = np.einsum("ni,nij->nj", gradient, point_jacobian(points, K))
+    jacobian = np.column_stack([motion_part, template, np.ones(len(z))])
     gain, offset = 1.0, 0.0
     residual = np.zeros(len(z))
     for _ in range(iterations):

@@ -34,7 +34,7 @@ def pixel_rays(camera: CameraModel) -> F32:
 
 
 def point_cloud(depth: DepthMap, image: U8) -> tuple[F32, NDArray[np.uint8]]:
-    """Organised cloud: points (H, W, 3) in metres in the optical frame (NaN where unknown) and colours (H, W, 3) BGR."""
+    """Organised cloud: points (H, W, 3) m in the optical frame (NaN where unknown) and colours (H, W, 3) BGR."""
     h, w = depth.depth.shape
     points = pixel_rays(depth.camera) * np.where(depth.valid, depth.depth, np.nan)[..., None].astype(np.float32)
     colour = image if image.shape[:2] == (h, w) else cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
@@ -95,25 +95,25 @@ class MotionMask:
 
     def __init__(self, threshold_px: float = 1.0) -> None:
         self._threshold_px = threshold_px
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setUseSpatialPropagation(True)
 
     def __call__(self, previous: U8, current: U8, expected: list[F32]) -> Bool:
         """(H, W) True where none of ``expected`` (H, W, 2) flows explains the motion between two grey images."""
-        backward = np.asarray(self._flow.calc(current, previous, None), np.float32)
+        backward = np.asarray(self._flow.calc(current, previous, np.zeros((*current.shape, 2), np.float32)), np.float32)
         residual = np.full(current.shape, np.inf, np.float32)
         for flow in expected:
             difference = flow + backward
             residual = np.minimum(residual, np.hypot(difference[..., 0], difference[..., 1]))
         noise = 1.48 * float(np.median(residual))
         limit = max(self._threshold_px, 4.0 * noise)
-        mask = (cv2.medianBlur(residual, 5) > limit).astype(np.uint8)
-        mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)) > 0)
+        moving = (cv2.medianBlur(residual, 5) > limit).astype(np.uint8)
+        opened = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)) > 0)
 
 
-def object_velocity(centre_px: F64, velocity_px_s: F64, depth_m: float, camera: CameraModel, cur_from_prev: F64, dt_s: float
-                    ) -> F64:
+def object_velocity(centre_px: F64, velocity_px_s: F64, depth_m: float, camera: CameraModel, cur_from_prev: F64,
+                    dt_s: float) -> F64:
     """Velocity (3,) m/s over ground of an object, in the current optical frame, as if it kept its depth.
 
     ``velocity_px_s`` is its image velocity; what the camera's own motion (metres) does to a resting point there is

@@ -1,7 +1,7 @@
 """Metres for a run that knows none: from height above ground or from navigation displacement, or not at all.
 
-Every source yields samples of ``metres per unit``; the published factor is their running median. Without fresh samples the
-factor is held for a while (odometry keeps its unit) and then withdrawn: the run is UNIT again.
+Every source yields samples of ``metres per unit``; the published factor is their running median. Without fresh samples
+the factor is held for a while (odometry keeps its unit) and then withdrawn: the run is UNIT again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..records import F64, Scale
 
 @dataclass(frozen=True)
 class Plane:
-    """Points X of the camera frame with ``normal . X + height = 0``: ``normal`` points up, ``height`` > 0 is the camera's."""
+    """Points X of the camera frame with ``normal . X + height = 0``; ``normal`` points up, ``height`` > 0."""
 
     normal: F64
     height: float
@@ -93,7 +93,7 @@ class MetricScale:
             self._samples.append((stamp_ns, height_agl_m / plane.height))
 
     def add_navigation(self, stamp_ns: int, nav_position_m: ArrayLike | None, run_position: F64) -> None:
-        """Position by navigation (3,) m and by this run (3,) units: s = |dp_nav| / |dp_run| over a stretch of real motion."""
+        """Position by navigation (3,) m and by this run (3,) units: s = |dp_nav| / |dp_run| over real motion."""
         if nav_position_m is None:
             return
         position = np.asarray(nav_position_m, dtype=np.float64)
@@ -108,7 +108,7 @@ class MetricScale:
             self._samples.append((stamp_ns, moved / own))
 
     def settle(self, stamp_ns: int) -> bool:
-        """Publish what the samples agree on; True when the scale jumped (appeared, vanished, or changed beyond ``agree``)."""
+        """Publish what the samples agree on; True when the scale appeared, vanished, or changed beyond ``agree``."""
         while self._samples and stamp_ns - self._samples[0][0] > 2 * self._hold_ns:
             self._samples.popleft()
         before = self.metres_per_unit

@@ -1,7 +1,7 @@
 """A whole recorded sequence at once: the same stage frame by frame, then all tracks adjusted together.
 
-In flight only the past is known; over a recording the future is too, so every pose and every point is settled by all frames
-that saw it (bundle adjustment in overlapping stretches).
+In flight only the past is known; over a recording the future is too, so every pose and every point is settled by all
+frames that saw it (bundle adjustment in overlapping stretches).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
 
 @dataclass
 class Sighting:
-    """What one frame contributed. ``world_from_camera`` is None where nothing could be said; run: frames of one unit."""
+    """What one frame contributed. ``world_from_camera`` is None where nothing is known; ``run``: frames of one unit."""
 
     stamp_ns: int
     run: int
@@ -58,8 +58,9 @@ def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, floa
         factor = stage.scale.metres_per_unit
         if depth is not None and factor is not None:
             depth = depth / factor
-        yield Sighting(frame.stamp_ns, stage.resets, world, ids.copy(), xy.copy(), sigma, stage.last_disparity if used else None,
-                       factor, None if depth is None else depth.astype(np.float32), point_ids, points)
+        yield Sighting(frame.stamp_ns, stage.resets, world, ids.copy(), xy.copy(), sigma,
+                       stage.last_disparity if used else None, factor,
+                       None if depth is None else depth.astype(np.float32), point_ids, points)
 
 
 def smooth(sightings: list[Sighting], focal_px: float) -> None:
@@ -105,8 +106,8 @@ def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
         if known.any():
             moved = transform_points(s.points[known, :3], inverse[:3, :3], inverse[:3, 3])
             start[np.searchsorted(ids, s.point_ids[known])] = moved
-    good = np.isfinite(start).all(1) & (start[:, 2] > 1e-6)
-    ids, start = ids[good], start[good]
+    usable = np.isfinite(start).all(1) & (start[:, 2] > 1e-6)
+    ids, start = ids[usable], start[usable]
     camera, point, xy, sigma = [], [], [], []
     for j, s in enumerate(frames):
         here = np.isin(s.ids, ids)
@@ -127,9 +128,9 @@ def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
         if j >= settled:
             s.world_from_camera = world_from_first @ se3_inverse(se3(r, t))
         mine = w.point[w.camera == j]
-        here = transform_points(w.points[mine], r, t)
+        seen = transform_points(w.points[mine], r, t)
         relative = solution.rho_sigma[mine] / np.maximum(np.abs(w.points[mine, 2]), 1e-9)
-        s.point_ids, s.points = ids[mine], np.column_stack([here, relative * np.abs(here[:, 2])])
+        s.point_ids, s.points = ids[mine], np.column_stack([seen, relative * np.abs(seen[:, 2])])
 
 
 def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | None:
@@ -146,7 +147,8 @@ def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | Non
             depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)
     if depth is None:
         return None
-    return np.asarray(cv2.resize(depth, (camera.width_px, camera.height_px), interpolation=cv2.INTER_LINEAR), np.float32)
+    size = (camera.width_px, camera.height_px)
+    return np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def run_scale(sightings: list[Sighting]) -> tuple[Scale, float]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..geometry import nearest_rotation
-from ..records import F64, Bool
+from ..records import F64
 
 
 class Motion(Enum):
@@ -28,13 +28,16 @@ class Motion(Enum):
 
 @dataclass(frozen=True)
 class TwoView:
-    """Second camera from first: ``rotation`` (3, 3), unit or zero ``direction`` (3,), ``inlier`` (N,)."""
+    """What two views alone allow.
+
+    ``rotation`` (3, 3) explains the pairs best without any translation. ``candidates`` are motions, second camera from
+    first, as rotation (3, 3) and unit direction (3,): one from the essential matrix, up to two more from a homography
+    (two views of a plane cannot tell them apart; a third view can).
+    """
 
     motion: Motion
     rotation: F64
-    direction: F64
-    inlier: Bool
-    homography: F64 | None  # (3, 3) normalised coordinates, when a plane (or a rotation) explains the pairs
+    candidates: tuple[tuple[F64, F64], ...]
     parallax_px: float  # median image motion that the rotation does not explain
 
 
@@ -64,51 +67,47 @@ def rotate_xy(xy: F64, rotation: F64) -> F64:
 
 
 def estimate_two_view(xy0: F64, xy1: F64, focal_px: float, still_px: float, parallax_min_px: float) -> TwoView:
-    """Choose and fit the motion of pairs ``xy0 -> xy1`` (N, 2), normalised coordinates.
+    """What kind of motion pairs ``xy0 -> xy1`` (N, 2) in normalised coordinates show, and the motions they allow.
 
     Args:
         focal_px: pixels a unit of normalised coordinates.
         still_px: median image motion below which the camera stood still.
         parallax_min_px: median motion left over by the best rotation below which there is no measurable translation.
     """
-    n = len(xy0)
-    everything, nothing = np.ones(n, bool), np.zeros(n, bool)
-    if n < 8:
-        return TwoView(Motion.UNKNOWN, np.eye(3), np.zeros(3), nothing, None, 0.0)
+    if len(xy0) < 8:
+        return TwoView(Motion.UNKNOWN, np.eye(3), (), 0.0)
     if float(np.median(np.linalg.norm(xy1 - xy0, axis=1))) * focal_px < still_px:
-        return TwoView(Motion.STILL, np.eye(3), np.zeros(3), everything, np.eye(3), 0.0)
+        return TwoView(Motion.STILL, np.eye(3), (), 0.0)
     rotation = fit_rotation(xy0, xy1)
-    left_px = np.linalg.norm(xy1 - rotate_xy(xy0, rotation), axis=1) * focal_px
-    parallax = float(np.median(left_px))
+    parallax = float(np.median(np.linalg.norm(xy1 - rotate_xy(xy0, rotation), axis=1))) * focal_px
     if parallax < parallax_min_px:
-        return TwoView(Motion.ROTATION, rotation, np.zeros(3), left_px < 4 * parallax_min_px, rotation, parallax)
+        return TwoView(Motion.ROTATION, rotation, (), parallax)
+    candidates: list[tuple[F64, F64]] = []
     essential, mask = cv2.findEssentialMat(xy0, xy1, np.eye(3), cv2.USAC_MAGSAC, 0.999, 0.7 / focal_px)
+    agree = 0
+    if essential is not None and mask is not None and len(essential) >= 3:
+        agree = int((mask > 0).sum())
+        _, r, t, _ = cv2.recoverPose(essential[:3], xy0, xy1, np.eye(3), mask=mask.copy())
+        candidates.append((np.asarray(r, np.float64), np.asarray(t[:, 0], np.float64)))
     homography, plane = cv2.findHomography(xy0, xy1, cv2.USAC_MAGSAC, 1.5 / focal_px, confidence=0.999)
-    if essential is None or essential.shape[0] < 3 or mask is None:
-        return TwoView(Motion.UNKNOWN, rotation, np.zeros(3), nothing, None, parallax)
-    on_plane = 0 if plane is None else int((plane[:, 0] > 0).sum())
-    if homography is not None and on_plane > 0.85 * max(int((mask > 0).sum()), 1):
-        best = _plane_motion(homography, xy0, xy1, plane[:, 0] > 0)
-        if best is not None:
-            r, t = best
-            return TwoView(Motion.PLANE, r, t, plane[:, 0] > 0, homography, parallax)
-    _, r, t, mask = cv2.recoverPose(essential[:3], xy0, xy1, np.eye(3), mask=mask)
-    inlier = mask[:, 0] > 0
-    kind = Motion.GENERAL if inlier.sum() >= 8 else Motion.UNKNOWN
-    return TwoView(kind, r, t[:, 0], inlier, homography if on_plane > 0.5 * n else None, parallax)
+    planar = homography is not None and int((plane > 0).sum()) > 0.7 * max(agree, 8)
+    if planar:
+        candidates += _plane_motions(np.asarray(homography, np.float64), xy0[plane[:, 0] > 0])
+    if not candidates:
+        return TwoView(Motion.UNKNOWN, rotation, (), parallax)
+    return TwoView(Motion.PLANE if planar else Motion.GENERAL, rotation, tuple(candidates), parallax)
 
 
-def _plane_motion(homography: F64, xy0: F64, xy1: F64, inlier: Bool) -> tuple[F64, F64] | None:
-    """Of the (up to four) motions a homography allows, the one with all points in front and the plane most face-on."""
+def _plane_motions(homography: F64, xy0: F64) -> list[tuple[F64, F64]]:
+    """The motions a homography allows (Malis and Vargas 2007) for which all points lie in front of the camera."""
     count, rotations, translations, normals = cv2.decomposeHomographyMat(homography, np.eye(3))
-    a = np.column_stack([xy0, np.ones(len(xy0))])[inlier]
-    best: tuple[float, F64, F64] | None = None
+    rays = np.column_stack([xy0, np.ones(len(xy0))])
+    found = []
     for k in range(count):
-        r, t, normal = rotations[k], translations[k][:, 0], normals[k][:, 0]
-        in_front = float(((a @ normal) > 0).mean())
-        if in_front > 0.95 and (best is None or normal[2] > best[0]):
-            best = (float(normal[2]), r, t / max(float(np.linalg.norm(t)), 1e-12))
-    return None if best is None else (best[1], best[2])
+        length = float(np.linalg.norm(translations[k]))
+        if length > 1e-9 and float(((rays @ normals[k][:, 0]) > 0).mean()) > 0.95:
+            found.append((np.asarray(rotations[k], np.float64), np.asarray(translations[k][:, 0] / length, np.float64)))
+    return found
 
 
 def triangulate(xy0: F64, xy1: F64, rotation: F64, translation: F64) -> F64:
