@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ..config import CameraConfig
@@ -57,6 +58,17 @@ class FiniteCamera:
         self.ended = False
         self.skipped = 0
         self.unreadable = 0
+
+    @property
+    def recording(self) -> Path | None:
+        """The bag these pictures come from; None for videos and folders."""
+        bag = getattr(self._source, "bag", None)
+        return bag.path if bag is not None else None
+
+    @property
+    def shift_ns(self) -> int:
+        """What was added to the recording's own stamps; 0 before the first frame."""
+        return self._shift_ns or 0
 
     @property
     def status(self) -> str:

@@ -11,6 +11,7 @@ from ..config import CameraConfig
 from ..records import Frame
 from . import convert, topics
 from .bus import Bus
+from .companion import RecordedHeights
 from .main import run
 from .node import StageNode
 from .topic_source import TopicSource
@@ -19,7 +20,10 @@ READ_S = 0.1  # how long a read may wait: ending the node takes no longer
 
 
 class CameraNode(StageNode):
-    """Publishes image, image/compressed and camera_info on demand; hands every frame over in this process."""
+    """Publishes image, image/compressed and camera_info on demand; hands every frame over in this process.
+
+    The rangefinder of a bag goes with its pictures as `height_agl`.
+    """
 
     NAME, CONFIG = "camera", CameraConfig
 
@@ -31,6 +35,8 @@ class CameraNode(StageNode):
         self._jpeg = self.output(topics.IMAGE_JPEG) if not self._from_topic else None
         self._image = self.output(topics.IMAGE) if not self._from_topic else None
         self._info = self.output(topics.CAMERA_INFO) if not self._from_topic else None
+        self._height = self.output(topics.HEIGHT_AGL) if not self._from_topic else None
+        self._heights: RecordedHeights | None = None
         self._inbox = TopicSource(self) if self._from_topic else None
 
     def load(self) -> None:
@@ -39,6 +45,8 @@ class CameraNode(StageNode):
 
     def _open(self) -> None:
         self._source = self._inbox if self._inbox is not None else open_camera(self._config)
+        recording = getattr(self._source, "recording", None)
+        self._heights = RecordedHeights(recording) if recording else None
 
     def begin(self) -> None:
         assert self._source is not None
@@ -65,6 +73,10 @@ class CameraNode(StageNode):
 
     def _hand_over(self, frame: Frame) -> None:
         stamp_ns, now_ns = frame.stamp_ns, self.now_ns()
+        if self._heights is not None and self._height is not None:
+            shift_ns = getattr(self._source, "shift_ns", 0)
+            for message in self._heights.until(stamp_ns - shift_ns, shift_ns):
+                self._height.publish(message)
         self.offer(topics.IMAGE, frame)
         if self._info is not None and self._info.get_subscription_count():
             self._info.publish(convert.camera_info_message(frame))
@@ -81,7 +93,9 @@ class CameraNode(StageNode):
     def unload(self) -> None:
         if self._source is not None and self._inbox is None:
             self._source.close()
-        self._source = None
+        if self._heights is not None:
+            self._heights.close()
+        self._source = self._heights = None
 
     def details(self) -> dict[str, Any]:
         source = self._source

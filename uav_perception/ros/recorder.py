@@ -12,11 +12,11 @@ from typing import Any, Literal, NoReturn
 
 from rclpy.qos import QoSProfile
 
+from ..camera.bag_types import typestore
 from ..config import RecorderConfig
 from ..errors import MissingDependency, WorkFailed
 from . import topics
 from .bus import Bus
-from .interfaces import DEFINITIONS
 from .main import run
 from .node import StageNode
 from .topics import Topic
@@ -64,7 +64,7 @@ class RecorderNode(StageNode):
             raise WorkFailed(f"bag {self._target}: {e.strerror}", "a folder that can be written",
                              "choose another") from e
         self._queue = queue.Queue(self._config.queue)
-        types = _typestore()
+        types = typestore()
         for topic in (*IMAGES[self._config.images], *RESULTS, *(DENSE if self._config.dense else ())):
             self._record(topic, types)
         self._thread = threading.Thread(target=self._write, name="recorder", daemon=True)
@@ -120,17 +120,6 @@ class RecorderNode(StageNode):
 def _metadata_version() -> Literal[8, 9]:
     """Of rosbag2: quality of service is text until Humble."""
     return 8 if os.environ.get("ROS_DISTRO") == "humble" else 9
-
-
-def _typestore() -> Any:
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
-    types = get_typestore(Stores.LATEST)
-    own = {}
-    for name, fields in DEFINITIONS["vision_msgs"].items():
-        own.update(get_types_from_msg(fields, f"vision_msgs/msg/{name}"))
-    types.register(own)
-    return types
 
 
 def _offered(qos: QoSProfile) -> Any:
