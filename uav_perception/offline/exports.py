@@ -93,7 +93,7 @@ def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | No
                               for i, stamp in images.tolist())
         yield ', "annotations":'
         yield from _json_list({"id": k + 1, "image_id": int(i), "category_id": int(c) + 1, "bbox": [x, y, w, h],
-                               "area": round(w * h, PIXEL_DIGITS), "iscrowd": int(ignore), "track_id": int(who)}
+                               "area": round(w * h, 6), "iscrowd": int(ignore), "track_id": int(who)}
                               for k, (i, c, x, y, w, h, ignore, who) in enumerate(truth.tolist()))
         yield "}"
 

@@ -17,7 +17,7 @@ from . import exports
 from .exports import PIXEL_DIGITS, SCORE_DIGITS, Table, xywh
 from .metrics import tracking
 from .metrics.depth import DepthScores, depth_errors
-from .metrics.detection import score_detections
+from .metrics.detection import score_boxes
 from .metrics.target import overlaps, score_target
 from .metrics.trajectory import aligned_positions, interpolate_poses, pose_matrices, score_trajectory
 from .truth import BoxTruth, Truth
@@ -205,7 +205,7 @@ class Scorer:
         exports.write_mot(self._out / "gt.txt", self._true_tracks.rows(), truth=True)
         scores: dict[str, Any] = {}
         if self._has_detector or len(found):
-            scores["detection"] = score_detections(self._out / "annotations.json", self._out / "detections.json")
+            scores["detection"] = score_boxes(truth_rows, found, names)
             scores["detection"]["model_classes_used"] = sum(n is not None for n in to_truth)
         if len(self._objects) and (len(tracks) or self._has_detector):
             raw = tracking.score_tracks(self._true_tracks.rows(), tracks, self.frames)
