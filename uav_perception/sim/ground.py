@@ -58,6 +58,7 @@ class Painter:
         self.size_m, self.rng = size_m, rng
         self.map: Any = np.full((side_px, side_px), base, np.uint8)
         self.scale = side_px / size_m
+        self.wear: Any = np.full((side_px // 4, side_px // 4), 128, np.uint8)  # darker and lighter than the material
         self.marking = WHITE
         self.road = int(rng.choice([ASPHALT, NEW_ASPHALT]))
 
@@ -74,6 +75,11 @@ class Painter:
         """A band along a polyline."""
         thickness = max(1, round(width_m * self.scale))
         cv2.polylines(self.map, [self._px(points)], False, int(material), min(thickness, 32767), shift=4)
+
+    def stain(self, points: ArrayLike, width_m: float, shade: int) -> None:
+        """A soft darker (``shade`` < 128) or lighter band: tyre tracks, oil, cracks, mown strips."""
+        p = self._px(points) // 4
+        cv2.polylines(self.wear, [p], False, shade, max(1, round(width_m * self.scale / 4)), cv2.LINE_AA, 4)
 
     def dashes(self, points: F64, width_m: float, on_m: float, off_m: float, material: int) -> None:
         """Dashes along a polyline sampled every metre."""
@@ -132,7 +138,9 @@ class Painter:
         medium = self._spread(noise_tile(1024, 1.0, 2), 1).astype(np.float32) - 128
         small = self._spread(noise_tile(1024, 0.5, 4), 4).astype(np.float32) - 128
         mix = 0.5 * broad + 0.6 * medium + 0.5 * small
-        factor = 1 + mix * gain[self.map]
+        soft = cv2.GaussianBlur(self.wear, (0, 0), 1.2)
+        wear = cv2.resize(soft, self.map.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        factor = (1 + mix * gain[self.map]) * (wear * np.float32(1 / 128))
         tint = 1 + 0.0006 * broad
         paint = np.empty((*self.map.shape, 3), np.uint8)
         for channel, lean in enumerate((tint, np.float32(1), 2 - tint)):

@@ -313,8 +313,21 @@ class Plan:
             if all(self.free(q[0], q[1], 1.0) for q in run):
                 hedge(self.static, rng, run, self.z(*run[0]))
 
+    def _wear(self) -> None:
+        """Years of use: oil and rubber along the lanes, cracks, worn tracks across open ground."""
+        rng, p = self.rng, self.painter
+        strength = rng.uniform(0, 22)
+        for route in self.routes:
+            for side in (-0.8, 0.0, 0.8):
+                p.stain(offset(route.points, side + rng.normal(0, 0.1)), rng.uniform(0.3, 0.9),
+                        128 - int(strength * rng.uniform(0.3, 1.0)))
+        for _ in range(int(rng.integers(20, 90))):
+            line = rng.uniform(-self.half, self.half, 2) + np.cumsum(rng.normal(0, rng.uniform(0.5, 4), (9, 2)), 0)
+            p.stain(line, rng.choice([0.3, 0.5, 1.5]), int(rng.choice([96, 108, 118, 138, 148])))
+
     def finish(self) -> Place:
         """Paint the ground, close the mesh."""
+        self._wear()
         ground = self.painter.finish(self.waves)
         self.static.add_terrain(ground)
         inside = self.half * 1.1

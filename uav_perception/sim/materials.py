@@ -47,7 +47,7 @@ def palette(rng: np.random.Generator, kind: str) -> F32:
     p[HOOD] = p[PAINT]
     p[PAINT2] = hsv(rng.random(), rng.uniform(0, 0.08), rng.uniform(0.75, 0.95)) if rng.random() < 0.6 else \
         hsv(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.2, 0.9))
-    p[GLASS] = rng.uniform(0.02, 0.10)
+    p[GLASS] = rng.uniform(0.05, 0.38)
     p[RUBBER] = rng.uniform(0.06, 0.16)
     p[TRIM] = rng.uniform(0.08, 0.22)
     p[HEADLIGHT] = rng.uniform(0.8, 1.0)

@@ -22,7 +22,7 @@ def _fill(plan: Plan, buildings: int, trees: int, *, height: tuple[float, float]
           yaw: float | None = None, near_road: float = 0.5) -> None:
     plan.buildings(buildings, height, size, yaw)
     plan.trees(trees, near_road=near_road)
-    plan.furnish(int(plan.rng.integers(5, 25)), int(plan.rng.integers(5, 30)), int(plan.rng.integers(0, 8)))
+    plan.furnish(int(plan.rng.integers(5, 25)), int(plan.rng.integers(10, 60)), int(plan.rng.integers(0, 14)))
 
 
 def street(rng: np.random.Generator) -> Place:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..records import F32, F64
@@ -58,40 +60,48 @@ def building(out: StaticBuilder, rng: np.random.Generator, center: F64, size: tu
             put(box([0.7 * length, 1.0, 0.1], [0, row, height + 0.5], 0), PLAIN, linear(hsv(0.62, 0.5, 0.2)), warmth - 0.4)
 
 
-def tree(out: StaticBuilder, rng: np.random.Generator, x: float, y: float, z: float, radius: float, leafless: bool = False,
-         leaf_color: F32 | None = None) -> None:
-    """A crown of leaf cards in a few lobes over a trunk; bare branches when ``leafless``."""
-    height = radius * rng.uniform(1.6, 2.8)
-    bark = _tint(rng, (0.05, 0.1), (0.15, 0.4), (0.2, 0.4))
-    middle = max(height - radius, 0.45 * height)
-    out.add(tube([x, y, z - 0.5], [x, y, z + middle], 0.06 * radius + 0.05, 0, 6), PLAIN, bark, -0.1)
-    if leafless:
+@lru_cache(maxsize=32)
+def _crown(variant: int, bare: bool) -> tuple[Mesh, F32]:
+    """A crown of radius 1 around the origin, with a brightness for every face: leaf cards in lobes, or branches."""
+    rng = np.random.default_rng([variant, int(bare), 9])
+    if bare:
         twigs = []
-        for _ in range(36):
+        for _ in range(30):
             d = rng.normal(size=3) * [1, 1, 0.6] + [0, 0, 0.8]
-            d *= radius / np.linalg.norm(d) * rng.uniform(0.7, 1.1)
-            start = np.array([x, y, z + middle * rng.uniform(0.5, 1.0)])
-            twigs.append(tube(start, start + d, 0.035, 0, 3, 0.012))
+            d *= rng.uniform(0.7, 1.1) / np.linalg.norm(d)
+            start = np.array([0, 0, rng.uniform(-0.7, 0.0)])
+            twigs.append(tube(start, start + d, 0.014, 0, 3, 0.006))
             for _ in range(2):
                 a = start + d * rng.uniform(0.4, 0.8)
-                twigs.append(tube(a, a + rng.normal(size=3) * 0.35 * radius, 0.02, 0, 3, 0.008))
-        out.add(merge(twigs), PLAIN, bark, -0.1)
-        return
-    color = leaf_color if leaf_color is not None else _tint(rng, (0.15, 0.32), (0.3, 0.65), (0.18, 0.45))
-    lobes = int(rng.integers(3, 7))
-    count = int(np.clip(70 * radius, 90, 330) / lobes)
-    for _ in range(lobes):
-        offset = rng.normal(size=3) * [0.42, 0.42, 0.25] * radius
-        r = radius * rng.uniform(0.45, 0.7)
+                twigs.append(tube(a, a + rng.normal(size=3) * 0.35, 0.009, 0, 3, 0.004))
+        mesh = merge(twigs)
+        return mesh, np.ones(len(mesh.faces), np.float32)
+    parts, shades = [], []
+    for _ in range(int(rng.integers(3, 7))):
+        middle = rng.normal(size=3) * [0.42, 0.42, 0.25]
+        r, count = rng.uniform(0.45, 0.7), 60
         n = rng.normal(size=(count, 3))
         n /= np.linalg.norm(n, axis=1, keepdims=True)
-        centers = np.array([x, y, z + middle]) + offset + n * r * rng.uniform(0.75, 1.0, (count, 1))
-        size = r * rng.uniform(0.12, 0.28, count)
-        leaves = cards(centers, n, size, 0, rng)
-        vary = np.repeat(rng.uniform(0.6, 1.35, (count, 1)), 2, 0) * np.repeat(0.75 + 0.25 * n[:, 2:], 2, 0)
-        out.add(leaves, LEAF, (color * vary).astype(np.float32), -0.25 + np.repeat(0.1 * rng.normal(size=count), 2))
-        core = ball(np.array([x, y, z + middle]) + offset, [0.7 * r] * 3, 0, 6)
-        out.add(core, LEAF, 0.5 * color, -0.3)
+        parts.append(cards(middle + n * r * rng.uniform(0.75, 1.0, (count, 1)), n, r * rng.uniform(0.12, 0.26, count), 0, rng))
+        shades.append(np.repeat(rng.uniform(0.6, 1.35, count) * (0.75 + 0.25 * n[:, 2]), 2))
+        parts.append(ball(middle, [0.7 * r] * 3, 0, 6))
+        shades.append(np.full(len(parts[-1].faces), 0.5))
+    return merge(parts), np.concatenate(shades).astype(np.float32)
+
+
+def tree(out: StaticBuilder, rng: np.random.Generator, x: float, y: float, z: float, radius: float, bare: bool = False) -> None:
+    """A crown of leaf cards (or branches when ``bare``) over a trunk; one of a few shapes, turned, scaled and tinted."""
+    height = radius * rng.uniform(1.6, 2.8)
+    middle = max(height - radius, 0.45 * height)
+    bark = _tint(rng, (0.05, 0.1), (0.15, 0.4), (0.2, 0.4))
+    out.add(tube([x, y, z - 0.5], [x, y, z + middle], 0.06 * radius + 0.05, 0, 6), PLAIN, bark, -0.1)
+    crown, shade = _crown(int(rng.integers(10)), bare)
+    placed = crown.moved([x, y, z + middle], rng.uniform(0, 2 * np.pi), radius * rng.uniform([0.85, 0.85, 0.75], [1.1, 1.1, 1.15]))
+    if bare:
+        out.add(placed, PLAIN, bark, -0.1)
+    else:
+        leaf = _tint(rng, (0.15, 0.32), (0.25, 0.65), (0.18, 0.45))
+        out.add(placed, LEAF, leaf * shade[:, None], -0.25 + 0.3 * (shade - 1) * rng.random())
 
 
 def hedge(out: StaticBuilder, rng: np.random.Generator, points: F64, z: float) -> None:
@@ -115,7 +125,7 @@ def lamp(out: StaticBuilder, rng: np.random.Generator, x: float, y: float, z: fl
 def clutter(out: StaticBuilder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """What detectors take for vehicles: containers, sheds, skips, tables, kiosks, pallets, tarpaulins, rocks."""
     kind = rng.integers(0, 7)
-    color = _tint(rng, (0, 1), (0, 0.8), (0.15, 0.9))
+    color = _tint(rng, (0, 1), (0, 0.8 * rng.random() ** 2), (0.15, 0.9))
     warm = rng.normal(-0.1, 0.3)
     if kind == 0:
         size = [rng.choice([6.1, 12.2]), 2.44, 2.6]
