@@ -15,9 +15,11 @@ import onnx
 from numpy.typing import NDArray
 
 from ..config import DetectorConfig
+from ..detect.coco import category_of_class
 from ..engine import Engine
 from ..engine.onnxruntime import OnnxRuntimeEngine
 from ..errors import InputError
+from ..offline.metrics.detection import score_boxes
 from ..records import Frame
 from .calibrate import Feeds, probe
 from .data import read_picture
@@ -124,48 +126,31 @@ class DetectionTask:
 
     def _one(self, model: Path, data: LabelledSet) -> dict[str, Any]:
         from ..detect.detector import make_detector
-        from ..offline.metrics.detection import score_detections
 
         tree = json.loads(data.annotations.read_text())
-        images = sorted(tree["images"], key=lambda i: str(i["file_name"]))
+        images = sorted(tree["images"], key=lambda i: int(i["id"]))
         keep = np.random.default_rng(self.seed).permutation(len(images))[: self.at_most]
         images = [images[i] for i in sorted(keep)]
-        ids = {i["id"] for i in images}
-        truth = {**tree, "images": images,
-                 "annotations": [{"iscrowd": 0, **a} for a in tree["annotations"] if a["image_id"] in ids]}
         detector = make_detector(replace(self.detector, model=str(model), score_min=0.01))
-        categories = self._categories(tree["categories"], detector.class_names)
+        names = {int(c["id"]): str(c["name"]) for c in tree["categories"]}
+        categories = category_of_class({n: i for i, n in names.items()}, detector.class_names, self.fold)
+        reached = sorted(set(categories.values()))
+        ids = {int(i["id"]) for i in images}
+        truth = [(a["image_id"], reached.index(a["category_id"]), *a["bbox"], float(a.get("iscrowd", 0)))
+                 for a in sorted(tree["annotations"], key=lambda a: int(a["image_id"]))
+                 if a["image_id"] in ids and a["category_id"] in reached]
         found = []
         for image in images:
-            picture = read_picture(data.images / image["file_name"])
-            boxes = detector.detect(Frame(0, 0, picture))
-            for box, score, label in zip(boxes.xyxy_px.tolist(), boxes.score.tolist(), boxes.class_id.tolist(),
-                                         strict=True):
-                category = categories.get(detector.class_names[label].lower())
-                if category is not None:
-                    found.append({"image_id": image["id"], "category_id": category, "score": score,
-                                  "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]]})
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "annotations.json").write_text(json.dumps(truth))
-            (Path(folder) / "detections.json").write_text(json.dumps(found))
-            scores = score_detections(Path(folder) / "annotations.json", Path(folder) / "detections.json")
-        reached = set(categories.values())
-        names = {c["name"] for c in tree["categories"] if c["id"] in reached}
-        per_class = {n: float(np.mean(c)) * 100 for n, c in scores.get("pr_curve", {}).items() if n in names}
+            boxes = detector.detect(Frame(0, 0, read_picture(data.images / image["file_name"])))
+            for (x1, y1, x2, y2), score, label in zip(boxes.xyxy_px.tolist(), boxes.score.tolist(),
+                                                      boxes.class_id.tolist(), strict=True):
+                if label in categories:
+                    found.append((image["id"], reached.index(categories[label]), x1, y1, x2 - x1, y2 - y1, score))
+        rows = [np.array(r, np.float64).reshape(-1, 7) for r in (truth, found)]
+        scores = score_boxes(rows[0], rows[1], [names[c] for c in reached])
+        per_class = {n: 100 * float(np.mean(c)) for n, c in scores.get("pr_curve", {}).items()}
         return {"ap50": float(np.mean(list(per_class.values()))) if per_class else 0.0, "per_class": per_class,
                 "pr_curve": scores.get("pr_curve", {}), "pictures": len(images), "detections": len(found)}
-
-    def _categories(self, categories: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> dict[str, int]:
-        by_name = {str(c["name"]).lower(): int(c["id"]) for c in categories}
-        table = {c.lower(): by_name[c.lower()] for c in classes if c.lower() in by_name}
-        for target, sources in self.fold.items():
-            if target.lower() not in by_name:
-                raise InputError(f"--map target {target!r}", f"one of {', '.join(by_name)}", "correct the name")
-            table.update({s.lower(): by_name[target.lower()] for s in sources})
-        if not table:
-            raise InputError(f"categories {', '.join(by_name)}", f"some of the model's classes ({', '.join(classes)})",
-                             "give --map TARGET=a,b")
-        return table
 
 
 def _beside(path: Path) -> LabelledSet:

@@ -127,7 +127,9 @@ def _build_into(request: Request, work: Path, progress: Progress) -> tuple[Manif
     if request.target != "onnxruntime" and missed is None:
         from .plan import build_plan
 
-        plan, device = build_plan(quantised_model or request.model, work / f"{name}.{request.precision}.plan",
+        implicit = bool(request.plan_options.get("implicit"))  # TensorRT calibrates the float model itself
+        source = request.model if implicit or quantised_model is None else quantised_model
+        plan, device = build_plan(source, work / f"{name}.{request.precision}.plan",
                                   request.target, request.precision, feeds, request.plan_options)
         accuracy["builder"] = device.pop("layers", {})
         files.append(EngineFile(plan.name, sha256_of(plan), request.target, request.precision, device))
@@ -236,6 +238,7 @@ def _manifest(request: Request, model: Model, files: tuple[EngineFile, ...], acc
     engine = OnnxRuntimeEngine(request.model)
     described = [tuple({"name": s.name, "shape": list(s.shape), "dtype": str(s.dtype)} for s in specs)
                  for specs in (engine.inputs, engine.outputs)]
+    metadata = dict(engine.metadata)
     engine.close()
     drawn = request.drawn
     in_float = set(accuracy.get("layers_float", ()))
@@ -243,7 +246,7 @@ def _manifest(request: Request, model: Model, files: tuple[EngineFile, ...], acc
     return Manifest(
         name=request.model.stem, source={"file": request.model.name, "sha256": sha256_of(request.model)}, files=files,
         preprocess={"specification": request.spec.to_json(), "hash": request.spec.hash},
-        inputs=described[0], outputs=described[1],
+        metadata={**metadata, "preprocess": request.spec.to_json()}, inputs=described[0], outputs=described[1],
         calibration={"sources": [Path(s).name for s in request.sources], "sha256": drawn.sha256,
                      "drawn": len(drawn.names), "population": drawn.population, "seed": drawn.seed,
                      "pictures": list(drawn.names)},

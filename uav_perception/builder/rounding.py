@@ -79,6 +79,7 @@ def _patches(node: Node, x: NDArray[Any], shape: Sequence[int], rng: np.random.G
     h, w = windows.shape[1:3]
     chosen = rng.integers(0, h * w, min(PATCHES, h * w))
     picked = windows[:, chosen // w, chosen % w].astype(np.float64)  # (C, P, kh, kw)
-    return picked.reshape(group, channels, len(chosen), kh * kw).transpose(0, 2, 1, 3).reshape(
+    rows = picked.reshape(group, channels, len(chosen), kh * kw).transpose(0, 2, 1, 3).reshape(
         group, len(chosen), channels * kh * kw)
+    return np.asarray(rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import BuilderConfig, DetectorConfig, make
+from ..detect.coco import parse_maps
 from ..errors import InputError
 from .main import print_json
 
@@ -34,8 +35,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--method", choices=("auto", "mse", "percentile", "minmax", "entropy"), help="range method")
     build.add_argument("--pictures", type=int, metavar="N", help="calibration pictures drawn")
     build.add_argument("--seed", type=int, metavar="N", help="seed of the draw")
-    build.add_argument("--sm", default="8.7", help="GPU of tensorrt-rtx plans (default: %(default)s)")
+    build.add_argument("--sm", default="8.9", help="GPU of tensorrt-rtx plans (default: %(default)s)")
     build.add_argument("--dla", type=int, default=-1, metavar="CORE", help="DLA core of tensorrt plans (-1: none)")
+    build.add_argument("--implicit", choices=("entropy", "minmax"), default="",
+                       help="calibrate inside TensorRT <= 10 instead of Q/DQ (what DLA needs there)")
     build.add_argument("--timing-cache", default="", metavar="FILE", help="TensorRT timing cache, read and updated")
     build.add_argument("--json", action="store_true")
     inspect = actions.add_parser("inspect", help="what an engine is and whether it runs here")
@@ -70,9 +73,10 @@ def _build(args: argparse.Namespace) -> int:
     spec = spec_of(engine, args.preprocess)
     engine.close()
     sets = tuple(LabelledSet.parse(text) for text in args.eval)
-    task = DetectionTask(sets, DetectorConfig(), config.eval_pictures, config.seed, class_map(args.map))
+    task = DetectionTask(sets, DetectorConfig(), config.eval_pictures, config.seed, parse_maps(args.map))
     drawn = draw(args.calib, config.pictures, config.seed, args.calib_topic)
-    options = {"sm": args.sm, "dla_core": args.dla, "timing_cache": args.timing_cache}
+    options = {"sm": args.sm, "dla_core": args.dla, "timing_cache": args.timing_cache,
+               "implicit": args.implicit}
     manifest = build(Request(model, Path(args.out), drawn, tuple(args.calib), spec, args.target, args.precision,
                              args.gate, task if sets else None, config, options), _progress)
     a = manifest.accuracy
@@ -100,27 +104,12 @@ def _inspect(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> int:
     from ..builder.inspect import compare
 
-    found = compare(Path(args.a), Path(args.b), Path(args.data), args.preprocess, class_map(args.map))
+    found = compare(Path(args.a), Path(args.b), Path(args.data), args.preprocess, parse_maps(args.map))
     for key, value in found.items():
         print(f"{key}: {value}")
     if args.json:
         print_json(found)
     return 0
-
-
-def class_map(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """``TARGET=a,b`` words as a table.
-
-    Raises:
-        InputError: a word of another form.
-    """
-    table = {}
-    for word in words:
-        target, equals, sources = word.partition("=")
-        if not (target and equals and sources):
-            raise InputError(f"--map {word!r}", "TARGET=a,b", "correct the mapping")
-        table[target] = tuple(s.strip() for s in sources.split(",") if s.strip())
-    return table
 
 
 def _brief(accuracy: Any) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Manifest:
     source: Mapping[str, Any]  # file, sha256 of the ONNX the engines were made from
     files: tuple[EngineFile, ...]
     preprocess: Mapping[str, Any] = field(default_factory=dict)  # the specification and its "hash"
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of the ONNX: class names, preprocessing, licence
     inputs: tuple[Mapping[str, Any], ...] = ()  # name, shape, dtype
     outputs: tuple[Mapping[str, Any], ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)  # source, sha256, count, seed, method, files

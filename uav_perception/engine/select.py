@@ -153,12 +153,15 @@ def _entry_of(path: Path) -> EngineFile:
 
 
 def _candidate(folder: Path, entry: EngineFile, threads: int) -> Candidate:
+    """Check ``entry`` and say how to open it."""
     path = check_file(folder, entry) if entry.sha256 else folder / entry.file
     if entry.backend == "tensorrt":
         from .tensorrt import TensorRTEngine, check_device
 
         check_device(path, entry)
-        return Candidate(f"TensorRT {entry.precision}", lambda why: TensorRTEngine(path, why))
+        metadata = read_manifest(folder).metadata
+        return Candidate(f"TensorRT {entry.precision}",
+                         lambda why: TensorRTEngine(path, why, entry.precision, metadata))
     if entry.backend != "onnxruntime":
         raise ModelError(f"engine {path} of backend {entry.backend}", "tensorrt or onnxruntime",
                          "this kind is for inspection and for machines with its own runtime")
