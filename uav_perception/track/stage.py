@@ -2,7 +2,7 @@
 
 What odd input does (never an exception out of ``update``):
 
-- a frame as old as or a little older than the newest: ignored, the last tracks are returned again;
+- a frame as old as or a little older than the newest: ignored, no tracks are returned for it;
 - time far backwards, or another image size: all tracks are dropped, the lock is LOST with a message that says why;
 - black or blank frames: camera motion unknown, uncertainty grows, unseen targets become OCCLUDED, then LOST;
 - detections older than ``history_s`` or not newer than the last ones used: counted in ``refused`` and not used;
@@ -53,7 +53,7 @@ class Tracker:
     def update(self, frame: Frame, detections: Detections | None) -> tuple[Track, ...]:
         started = time.perf_counter_ns()
         if not self._in_order(frame):
-            return self._tracks
+            return ()
         self._see(frame)
         usable = self._usable(frame, detections)
         self._lock.update(frame, self._carried(usable, frame))
