@@ -112,7 +112,8 @@ def test_boxes_are_in_source_pixels_with_names_and_ids(graph, client):
 
 def test_types_and_quality_of_service(graph, client):
     published = (topics.IMAGE, topics.CAMERA_INFO, topics.DETECTIONS, topics.TRACKS, topics.TARGET,
-                 topics.TARGET_STATUS, topics.ODOMETRY, topics.OVERLAY, topics.DEPTH, topics.POINTS, topics.MOTION_MASK, topics.FLOW)
+                 topics.TARGET_STATUS, topics.ODOMETRY, topics.OVERLAY, topics.DEPTH, topics.POINTS,
+                 topics.MOTION_MASK, topics.FLOW)
     for topic in published:
         (info,) = client.node.get_publishers_info_by_topic(f"{NS}/{topic.name}")
         package, name = topic.type.split("/")
