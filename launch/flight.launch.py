@@ -30,12 +30,12 @@ ARGUMENTS = {
 def nodes(context):
     """The processes of the graph for these arguments."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    given = graph.overrides(value["source"], value["detector"], value["fc"], value["record"])
+    given = graph.overrides(value["source"], value["detector"], value["fc"], value["record"],
+                            sim_time=value["use_sim_time"].lower() == "true")
     overrides = graph.write_overrides(given, Path(tempfile.mkdtemp(prefix="uav_perception_")) / "params.yaml")
     files = [f for f in (value["params_file"], str(overrides)) if f]
     return [Node(package=graph.PACKAGE, executable=process.executable, namespace=value["namespace"], parameters=files,
-                 ros_arguments=["-p", f"use_sim_time:={value['use_sim_time']}"], output="screen", respawn=True,
-                 respawn_delay=1.0)
+                 output="screen", respawn=True, respawn_delay=1.0)
             for process in graph.processes(value["composed"].lower() == "true", bool(value["record"]))]
 
 

@@ -26,6 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", type=Path, metavar="FILE",
                         help="parameter file instead of launch/params/flight.yaml")
     parser.add_argument("--namespace", default="", help="ROS namespace of the whole graph")
+    parser.add_argument("--sim-time", action="store_true", help="follow /clock of `replay` or a simulator; with "
+                        "--source topic")
     parser.add_argument("--json", action="store_true", help="print the report as the last line")
 
 
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from ..ros.flight import Options, fly
 
     report = fly(Options(args.out, source, args.duration, _absolute(args.detector), args.fc, not args.no_record,
-                         not args.separate, args.params, args.namespace))
+                         not args.separate, args.params, args.namespace, args.sim_time))
     counts = ", ".join(f"{n} {what}" for what, n in report["counts"].items())
     print(f"{args.out}/report.html: {counts}; first track after {report['first_track_s']} s", file=sys.stderr)
     if args.json:

@@ -43,6 +43,7 @@ class Options:
     composed: bool = True
     params: Path | None = None
     namespace: str = ""
+    sim_time: bool = False
 
 
 class Listener:
@@ -120,9 +121,11 @@ def _prepare_folder(options: Options, config: FlightConfig, listener: Listener |
         bag, film = (str(out / n) if options.record else None for n in ("flight.mcap", "overlay.mp4"))
         url = options.fc or (listener.url if listener else None)
         given = graph.overrides(options.source, options.detector, url, bag, film,
-                                auto_lock=listener is not None)  # no autopilot: nobody to ask, none to mislead
+                                auto_lock=listener is not None,  # no autopilot: nobody to ask, none to mislead
+                                sim_time=options.sim_time)
         for node, values in given.items():
-            config.with_values(node, **values)  # what is out of range is said before anything starts
+            if node != "**":
+                config.with_values(node, **values)  # what is out of range is said before anything starts
         return graph.write_overrides(given, out / "params.yaml")
     except OSError as e:
         raise InputError(f"output folder {out}: {e.strerror}", "a folder that can be written",

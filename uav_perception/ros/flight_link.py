@@ -45,8 +45,8 @@ class FlightLinkNode(StageNode):
         self.subscribe(topics.ODOMETRY, lambda m: self._poses.first(convert.to_ns(m.header.stamp), m, self._on_pose))
         self.subscribe(topics.ODOMETRY_STATUS, lambda m: self._poses.second(
             int(convert.status_values(m)["stamp_ns"]), m, self._on_pose))
-        self.create_timer(HEARTBEAT_S, self._heartbeat)
-        self.create_timer(POLL_S, self._poll)
+        self.every(HEARTBEAT_S, self._heartbeat)
+        self.every(POLL_S, self._poll)
 
     def load(self) -> None:
         config = self.parameters.read(FlightLinkConfig)

@@ -52,18 +52,19 @@ def processes(composed: bool = True, record: bool = False) -> tuple[Process, ...
 
 
 def overrides(source: str | None = None, detector: str | None = None, fc: str | None = None, bag: str | None = None,
-              film: str | None = None, auto_lock: bool = False) -> dict[str, dict[str, Any]]:
+              film: str | None = None, auto_lock: bool = False, sim_time: bool = False) -> dict[str, dict[str, Any]]:
     """Node -> parameters for what a command line or launch argument gave; empty and None mean "as the file says"."""
     given: dict[str, dict[str, Any]] = {
         "camera": {"source": source}, "detector": {"model": detector}, "flight_link": {"url": fc},
-        "recorder": {"bag": bag}, "overlay": {"video": film}, "tracker": {"auto_lock": auto_lock or None}}
+        "recorder": {"bag": bag}, "overlay": {"video": film}, "tracker": {"auto_lock": auto_lock or None},
+        "**": {"use_sim_time": sim_time or None}}
     kept = {node: {k: v for k, v in values.items() if v} for node, values in given.items()}
     return {node: values for node, values in kept.items() if values}
 
 
 def write_overrides(given: dict[str, dict[str, Any]], path: Path) -> Path:
-    """Write ``given`` as a ROS 2 parameter file that holds in any namespace; to be given after the main one."""
-    tree = {f"/**/{node}": {"ros__parameters": values} for node, values in given.items()}
+    """Write ``given`` (node, or ``**`` for all) as a parameter file for any namespace; to be read after the main one."""
+    tree = {"/**" if node == "**" else f"/**/{node}": {"ros__parameters": values} for node, values in given.items()}
     path.write_text(yaml.safe_dump(tree))
     return path
 

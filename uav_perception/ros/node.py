@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -55,7 +56,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         self._seen_done = 0
         self._instance = time.time_ns()
         self._diagnostics = self.create_publisher(DIAGNOSTICS.message(), DIAGNOSTICS.name, DIAGNOSTICS.qos)
-        self.create_timer(1.0 / self.common.diagnostics_hz, self.report)
+        self.every(1.0 / self.common.diagnostics_hz, self.report)
 
     # ---- what subclasses do -------------------------------------------------------------------------------------
     def load(self) -> None:
@@ -111,6 +112,10 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().warning(self._qos_note)
 
         return SubscriptionEventCallbacks(incompatible_qos=incompatible)
+
+    def every(self, period_s: float, callback: Callable[[], None]) -> None:
+        """Call back in real time, whatever /clock says or does not say."""
+        self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def offer(self, topic: Topic, record: Any) -> None:
         """Hand a record to the other nodes of this process."""
