@@ -63,7 +63,7 @@ def overrides(source: str | None = None, detector: str | None = None, fc: str | 
 
 
 def write_overrides(given: dict[str, dict[str, Any]], path: Path) -> Path:
-    """Write ``given`` (node, or ``**`` for all) as a parameter file for any namespace; to be read after the main one."""
+    """Write ``given`` (node, or ``**`` for all) as a parameter file for any namespace; the last one read wins."""
     tree = {"/**" if node == "**" else f"/**/{node}": {"ros__parameters": values} for node, values in given.items()}
     path.write_text(yaml.safe_dump(tree))
     return path

@@ -15,6 +15,7 @@ MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_
 TRANSPORT_VARIABLES = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE",
                        "RMW_FASTRTPS_USE_QOS_FROM_XML")
 FASTDDS_2 = ("humble", "iron", "jazzy")  # distributions whose Fast DDS knows the variable by its old name
+SWITCH_S = 0.001  # a thread that wants the interpreter (a frame has come) waits this long at most, not 5 ms
 SHARED_MEMORY = Path("/dev/shm")
 SEGMENT_BYTES = 64 << 20
 PARENT_VARIABLE = "UAV_PERCEPTION_DIE_WITH_PARENT"
@@ -38,6 +39,7 @@ PROFILE = """<?xml version="1.0" encoding="UTF-8"?>
 def prepare() -> None:
     """Everything below, once, first thing in ``main`` of every process of the graph."""
     tune_malloc()
+    sys.setswitchinterval(SWITCH_S)
     choose_transport()
     die_with_parent()
 
