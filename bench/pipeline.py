@@ -1,7 +1,7 @@
 """The detector from camera pixels to boxes: every part timed, beside the same model run the plain way.
 
 The peer feeds the same ONNX file to ONNX Runtime with the pre- and post-processing usual in Python examples: resize,
-copy into a padded canvas, transpose and cast, then decode every point and suppress with ``cv2.dnn.NMSBoxes`` from lists.
+copy into a padded canvas, transpose and cast, decode every point, suppress with ``cv2.dnn.NMSBoxes`` from lists.
 Both see the same frames, interleaved, with the same number of threads, square input of the same size.
 """
 
@@ -23,12 +23,12 @@ from uav_perception.detect.families import UAVDET_STRIDES, grid
 from uav_perception.errors import InputError
 from uav_perception.records import Frame
 
+FRAMES = Path(__file__).parents[2] / "shared/data/aerial_det/cats_madison/images"
 PARTS = ("preprocess", "inference", "postprocess")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, default=Path(__file__).parents[2] / "shared/data/aerial_det/cats_madison/images",
-                        help="folder of frames; without it, noise-textured ones are made")
+    parser.add_argument("--images", type=Path, default=FRAMES, help="folder of frames; without it, noise-textured ones are made")
     parser.add_argument("--model", default="", help="detector; default: the package's own")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             spent["peer_inference"].append(inference_ns / 1e6)
     p50 = {k: float(np.median(v)) for k, v in spent.items()}
     info = detector.engine_info
+    ms = {k: {f"p{q}": round(float(np.percentile(v, q)), 3) for q in (5, 50, 95, 99)} for k, v in spent.items()}
     return {"frames": args.frames, "threads": args.threads, "input_px": args.size, "engine": info.name,
-            "precision": info.precision,
-            "ms": {k: {f"p{q}": round(float(np.percentile(v, q)), 3) for q in (5, 50, 95, 99)} for k, v in spent.items()},
+            "precision": info.precision, "ms": ms,
             "fps_p50": round(1e3 / p50["total"], 1),
             "pre_post_share_of_inference": round((p50["preprocess"] + p50["postprocess"]) / p50["inference"], 3),
             "peer_pre_post_share_of_inference": round((p50["peer"] - p50["peer_inference"]) / p50["peer_inference"], 3),

@@ -52,7 +52,8 @@ def coco_folder(root: Path, count: int = 3, side: int = 160) -> Path:
         cv2.imwrite(str(root / "images" / f"{i}.png"), image)
         images.append({"id": i, "file_name": f"{i}.png", "width": side, "height": side})
     categories = [{"id": 2, "name": "Car"}, {"id": 3, "name": "DontCare"}]
-    (root / "annotations.json").write_text(json.dumps({"images": images, "annotations": notes, "categories": categories}))
+    tree = {"images": images, "annotations": notes, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(tree))
     return root
 
 
@@ -226,8 +227,8 @@ def test_exported_network_runs_as_detector(tmp_path: Path) -> None:
 
 def test_one_command_from_pictures_to_model_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = coco_folder(tmp_path / "d"), tmp_path / "run"
-    words = ["train", "detector", "--data", str(folder), "--out", str(out), "--steps", "2", "--batch", "1", "--size", "64",
-             "--processes", "1"]
+    words = ["train", "detector", "--data", str(folder), "--out", str(out), "--steps", "2", "--batch", "1",
+             "--size", "64", "--processes", "1"]
     assert main([*words, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["steps"] == 2 and (out / "README.md").read_text().startswith("# Aerial detector")

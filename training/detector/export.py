@@ -15,7 +15,7 @@ from torch import nn
 from uav_perception.detect.families import FAMILIES
 from uav_perception.errors import WorkFailed
 
-from .model import CLASSES, FROZEN_BLOCKS, LEVEL_AFTER, UavDet
+from .model import CLASSES, LEVEL_AFTER, UavDet
 
 OPSET = 13  # the oldest with per-channel Q/DQ: every TensorRT from 8.6 reads it
 NMS_GROUPS = [["car", "truck", "bus"]]  # one vehicle is one of these
@@ -59,7 +59,6 @@ def to_onnx(model: UavDet, extra: dict[str, str]) -> onnx.ModelProto:
         x = g.layers(block, x, f"block{i}")
         if i in LEVEL_AFTER:
             levels.append(x)
-    assert FROZEN_BLOCKS - 1 in LEVEL_AFTER
     scales = g.value("twice", np.array([1, 1, 2, 2], np.float32))
     shape = g.value("flat", np.array([1, model.classes + 4, -1], np.int64))
     top = g.layers(model.lateral[3], levels[3], "lateral3")

@@ -23,7 +23,8 @@ IMAGENET_MEAN_RGB, IMAGENET_STD_RGB = (123.675, 116.28, 103.53), (58.395, 57.12,
 # last three
 BLOCKS = ((1, 32, 16, 1, 1), (2, 16, 24, 2, 6), (4, 24, 32, 2, 6), (5, 32, 32, 1, 6), (7, 32, 64, 2, 6),
           (8, 64, 64, 1, 6), (9, 64, 64, 1, 6), (11, 64, 96, 1, 6), (12, 96, 96, 1, 6), (14, 96, 160, 2, 6))
-FROZEN_BLOCKS = 2  # early filters are general; without gradients the costly high-resolution layers train for free
+FROZEN_BLOCKS = 2  # early filters are general; without gradients the costly high-resolution layers cost one pass
+FROZEN_LATER = 4  # strides 4 and 8 have adapted after ``Plan.freeze_after`` steps: a third of the time is saved
 LEVEL_AFTER = {1: 24, 3: 32, 8: 96, 9: 160}  # position in BLOCKS -> channels, at strides 4, 8, 16, 32
 
 
@@ -87,7 +88,7 @@ class UavDet(nn.Module):
         self.smooth = nn.ModuleList(Separable(width) for _ in STRIDES)
         self.tower = nn.ModuleList(nn.Sequential(*(Separable(width) for _ in range(n))) for n in (1, 2, 2))
         self.head = nn.ModuleList(nn.Conv2d(width, classes + 4, 1) for _ in STRIDES)
-        self.classes = classes
+        self.classes, self.frozen = classes, FROZEN_BLOCKS
         for lateral in self.lateral:
             nn.init.kaiming_normal_(lateral.weight, nonlinearity="linear")
             nn.init.zeros_(lateral.bias)
@@ -103,14 +104,12 @@ class UavDet(nn.Module):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Pyramid maps at strides 4, 8, 16 (top-down sums, nearest up-sampling)."""
-        levels = []
+        levels, learning = [], torch.is_grad_enabled()
         with torch.no_grad():
             x = self.stem(image)
-            for block in self.blocks[:FROZEN_BLOCKS]:
+        for i, block in enumerate(self.blocks):
+            with torch.set_grad_enabled(learning and i >= self.frozen):
                 x = block(x)
-        levels.append(x)
-        for i, block in enumerate(self.blocks[FROZEN_BLOCKS:], FROZEN_BLOCKS):
-            x = block(x)
             if i in LEVEL_AFTER:
                 levels.append(x)
         top = self.lateral[3](levels[3])

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from uav_perception.errors import InputError, WorkFailed
 
 from .loss import detection_loss
-from .model import PAD_VALUE, UavDet, imagenet_state, points
+from .model import FROZEN_BLOCKS, FROZEN_LATER, PAD_VALUE, UavDet, imagenet_state, points
 from .pictures import U8, Picture, Sample, load_coco
 from .sprites import cut_vehicles
 from .stream import Stream
@@ -48,6 +48,7 @@ class Plan:
     rate: float = 1.5e-3
     backbone_rate: float = 0.35  # of ``rate``
     warmup: int = 200
+    freeze_after: int = 1200  # from this step on the blocks at strides 4 and 8 stay as they are
     ema: float = 0.998
     seed: int = 1
     validate_every: int = 500
@@ -118,19 +119,22 @@ class Trainer:
             model.load_imagenet(imagenet_state(Path(plan.pretrained)))
         self.model = model.to(memory_format=torch.channels_last)
         self.average: UavDet = copy.deepcopy(self.model)
-        early = [*self.model.stem.parameters(), *self.model.blocks[:2].parameters()]
-        for p in early:
-            p.requires_grad_(False)
+        self._freeze(FROZEN_BLOCKS)
         backbone = [p for p in self.model.blocks.parameters() if p.requires_grad]
-        known = {id(p) for p in backbone + early}
-        rest = [p for p in self.model.parameters() if id(p) not in known]
+        known = {id(p) for p in backbone}
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
         self.optimiser = torch.optim.AdamW([{"params": rest, "factor": 1.0},
                                             {"params": backbone, "factor": plan.backbone_rate}], lr=plan.rate,
                                            weight_decay=0.02, betas=(0.9, 0.99))
-        self.trained = backbone + rest
         self.centres, self.strides = points(plan.size_px, plan.size_px)
         self.step_index = 0
         self.history: list[dict[str, float]] = []
+
+    def _freeze(self, blocks: int) -> None:
+        self.model.frozen = blocks
+        for p in (*self.model.stem.parameters(), *self.model.blocks[:blocks].parameters()):
+            p.requires_grad_(False)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
 
     def state(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step_index,
@@ -144,13 +148,15 @@ class Trainer:
 
     def step(self, samples: list[Sample], processes: int) -> tuple[float, float]:
         """One update; returns class and box loss."""
+        if self.step_index >= self.plan.freeze_after and self.model.frozen < FROZEN_LATER:
+            self._freeze(FROZEN_LATER)
         rate = rate_at(self.plan, self.step_index)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         with torch.autocast("cpu", torch.bfloat16):
             output = self.model(batch_tensor(samples))
         class_loss, box_loss = detection_loss(output.float(), samples, self.centres, self.strides)
-        self.optimiser.zero_grad()
+        self.optimiser.zero_grad(set_to_none=True)
         (class_loss + box_loss).backward()
         if processes > 1:
             flat = nn.utils.parameters_to_vector([p.grad for p in self.trained])
