@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("embreex", reason="the renderer (extra `sim`) is not installed")
 
 from uav_perception.errors import InputError
-from uav_perception.geometry import se3_inverse
+from uav_perception.geometry import backproject, se3_inverse
 from uav_perception.sim.actors import CLASS_NAMES
 from uav_perception.sim.flight import SCENES, Flight, FlightOptions, SimFrame
 
@@ -41,7 +41,14 @@ def test_depth_and_pose_reproduce_the_other_frame(frames: list[SimFrame]) -> Non
     warped = cv2.remap(before.frame.image, where[..., 0], where[..., 1], cv2.INTER_LINEAR)
     h, w = now.id_mask.shape
     still = cv2.dilate(((now.id_mask > 0) | (before.id_mask > 0)).astype(np.uint8), np.ones((9, 9))) == 0
-    usable = still & now.depth.valid & (where[..., 0] > 1) & (where[..., 1] > 1) & (where[..., 0] < w - 2) & (where[..., 1] < h - 2)
+    usable = (
+        still
+        & now.depth.valid
+        & (where[..., 0] > 1)
+        & (where[..., 1] > 1)
+        & (where[..., 0] < w - 2)
+        & (where[..., 1] < h - 2)
+    )
     assert usable.mean() > 0.4
     error = np.abs(warped.astype(float) - now.frame.image).mean(-1)
     unwarped = np.abs(before.frame.image.astype(float) - now.frame.image).mean(-1)
@@ -84,12 +91,18 @@ def test_boxes_enclose_the_id_mask_exactly(frames: list[SimFrame]) -> None:
     assert set(now.class_id.tolist()) <= set(range(len(CLASS_NAMES)))
 
 
-def test_depth_hits_the_ground_below_by_the_height_above_it() -> None:
-    options = FlightOptions(width_px=161, height_px=121, fps=5, seed=2, altitude_m=40, look_down_deg=90)
-    frame = next(iter(Flight("field", options)))
-    down = -frame.world_from_camera[2, 2]
-    assert down > 0.99  # straight down, but for the gimbal's wobble
-    assert frame.depth.depth[60, 80] == pytest.approx(frame.height_agl_m / down, rel=0.03)
+def test_depth_and_pose_put_the_ground_where_it_is(frames: list[SimFrame]) -> None:
+    flight, now = Flight("roundabout", SMALL), frames[2]
+    camera = now.frame.camera
+    assert camera is not None
+    v, u = np.nonzero((now.id_mask == 0) & now.depth.valid)
+    world = backproject(np.stack([u, v], 1), now.depth.depth[v, u], camera.K) @ now.world_from_camera[:3, :3].T
+    world += now.world_from_camera[:3, 3]
+    above = world[:, 2] - flight.place.world.ground.height_m(world[:, 0], world[:, 1])
+    assert np.quantile(np.abs(above), 0.4) < 0.03  # most is bare ground, the rest stands on it
+    assert above.min() > -0.1
+    x, y, z = now.world_from_camera[:3, 3]
+    assert now.height_agl_m == pytest.approx(z - float(flight.place.world.ground.height_m(x, y)))
 
 
 def test_equal_seeds_are_equal_bit_for_bit(frames: list[SimFrame]) -> None:
@@ -107,8 +120,12 @@ def test_rolling_shutter_bends_and_motion_blur_smears() -> None:
     fast = {"width_px": 160, "height_px": 120, "fps": 10.0, "seed": 1, "noise": 0.0, "trajectory": "survey"}
     sharp, rolling, blurred = (
         list(zip(Flight("street", FlightOptions(**fast, **extra)), range(2), strict=False))[1][0]  # type: ignore[arg-type]
-        for extra in ({"exposure_s": 0.0}, {"exposure_s": 0.0, "readout_s": 0.08}, {"exposure_s": 0.08}))
-    assert np.abs(rolling.depth.depth[60] - sharp.depth.depth[60]).mean() < np.abs(rolling.depth.depth[2] - sharp.depth.depth[2]).mean()
+        for extra in ({"exposure_s": 0.0}, {"exposure_s": 0.0, "readout_s": 0.08}, {"exposure_s": 0.08})
+    )
+    assert (
+        np.abs(rolling.depth.depth[60] - sharp.depth.depth[60]).mean()
+        < np.abs(rolling.depth.depth[2] - sharp.depth.depth[2]).mean()
+    )
     detail = [cv2.Laplacian(f.frame.image, cv2.CV_32F).var() for f in (sharp, blurred)]
     assert detail[1] < 0.8 * detail[0]
 
@@ -121,22 +138,32 @@ def test_followed_target_disappears_under_a_bridge_and_comes_back() -> None:
         row = np.flatnonzero(frame.object_id == flight.target.id)
         seen.append(float(frame.visibility[row[0]]) if len(row) else -1.0)
     hidden = [i for i, v in enumerate(seen) if 0 <= v < 0.1]
-    assert hidden and any(v > 0.8 for v in seen[:hidden[0]]) and any(v > 0.8 for v in seen[hidden[-1]:])
+    assert hidden and any(v > 0.8 for v in seen[: hidden[0]]) and any(v > 0.8 for v in seen[hidden[-1] :])
 
 
-def test_every_scene_renders_and_thermal_people_are_hot() -> None:
-    for name in SCENES:
-        frame = next(iter(Flight(name, FlightOptions(width_px=64, height_px=48, seed=1))))
-        assert frame.depth.valid.any() and frame.frame.image.std() > 3
+@pytest.mark.parametrize("name", sorted(set(SCENES) - {"roundabout", "underpass", "street", "plaza"}))
+def test_every_scene_renders(name: str) -> None:
+    frame = next(iter(Flight(name, FlightOptions(width_px=64, height_px=48, seed=1))))
+    assert frame.depth.valid.mean() > 0.5 and frame.frame.image.std() > 3
+
+
+def test_people_are_hot_in_thermal() -> None:
     hot = next(iter(Flight("plaza", FlightOptions(width_px=320, height_px=240, seed=1, thermal=True, noise=0.0))))
     person = np.isin(hot.id_mask, hot.object_id[hot.class_id == 0])
     assert person.any()
     assert hot.frame.image[person].mean() > hot.frame.image[hot.id_mask == 0].mean() + 20
 
 
-@pytest.mark.parametrize(("values", "named"), [({"fps": 0.0}, "fps"), ({"look_down_deg": 5.0}, "look-down"),
-                                               ({"altitude_m": 500.0}, "altitude"), ({"trajectory": "loop"}, "trajectory"),
-                                               ({"width_px": 4}, "width")])
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"fps": 0.0}, "fps"),
+        ({"look_down_deg": 5.0}, "look-down"),
+        ({"altitude_m": 500.0}, "altitude"),
+        ({"trajectory": "loop"}, "trajectory"),
+        ({"width_px": 4}, "width"),
+    ],
+)
 def test_bad_options_are_named(values: dict[str, float], named: str) -> None:
     with pytest.raises(InputError, match=named):
         FlightOptions(**values)  # type: ignore[arg-type]

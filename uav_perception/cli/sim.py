@@ -11,6 +11,7 @@ from .main import print_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `sim` takes."""
     actions = parser.add_subparsers(dest="action", required=True, parser_class=type(parser))
     actions.add_parser("scenes", help="list the scenes")
     p = actions.add_parser("render", help="render a scene into a bag")
@@ -36,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """List the scenes or render one."""
     from ..sim.flight import SCENES, FlightOptions
 
     if args.action == "scenes":
@@ -47,11 +49,29 @@ def run(args: argparse.Namespace) -> int:
     width, x, height = args.size.partition("x")
     if not (x and width.isdecimal() and height.isdecimal()):
         raise InputError(f"--size {args.size!r}", "WIDTHxHEIGHT such as 640x480", "correct the argument")
-    options = FlightOptions(int(width), int(height), args.fps, args.seed, args.thermal, args.trajectory, args.altitude,
-                            args.look_down, args.fov, args.exposure / 1e3, args.rolling_shutter / 1e3, args.noise, args.haze)
-    show = (lambda done, total: print(f"\r{done}/{total} frames", end="", file=sys.stderr, flush=True)) \
-        if sys.stderr.isatty() else (lambda done, total: None)
-    frames = render_bag(args.scene, args.out, options, BagOptions(args.seconds, args.quality, args.depth_every), args.resume, show)
+    options = FlightOptions(
+        int(width),
+        int(height),
+        args.fps,
+        args.seed,
+        args.thermal,
+        args.trajectory,
+        args.altitude,
+        args.look_down,
+        args.fov,
+        args.exposure / 1e3,
+        args.rolling_shutter / 1e3,
+        args.noise,
+        args.haze,
+    )
+    show = (
+        (lambda done, total: print(f"\r{done}/{total} frames", end="", file=sys.stderr, flush=True))
+        if sys.stderr.isatty()
+        else (lambda done, total: None)
+    )
+    frames = render_bag(
+        args.scene, args.out, options, BagOptions(args.seconds, args.quality, args.depth_every), args.resume, show
+    )
     if args.json:
         print_json({"bag": str(args.out), "scene": args.scene, "frames": frames, "seed": args.seed})
     else:

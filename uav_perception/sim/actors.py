@@ -1,4 +1,4 @@
-"""Who moves and how: vehicles follow lanes with the Intelligent Driver Model, people walk along paths, the rest is parked.
+"""Who moves and how: vehicles follow lanes by the Intelligent Driver Model, people walk paths, the rest is parked.
 
 Source of the car-following law: Treiber, Hennecke, Helbing, "Congested traffic states in empirical observations and
 microscopic simulations", Phys. Rev. E 62 (2000), eqs. 2 and 3.
@@ -15,14 +15,19 @@ from ..records import F32, F64
 from . import people, vehicles
 from .layout import Place, Route
 from .materials import palette, temperature
-from .render import Model, Object
+from .rays import Model, Object
 
 CLASS_NAMES = ("person", "car", "truck", "bus", "two-wheeler")
 CLASS_OF = {"person": 0, "car": 1, "van": 1, "truck": 2, "bus": 3, "two-wheeler": 4}
 VARIANTS = {"person": 12, "car": 40, "van": 10, "truck": 14, "bus": 8, "two-wheeler": 12}
 STRIDE_M, PHASES, LIGHT_S = 1.4, 8, 9.0
-_BUILD = {"car": vehicles.car, "van": vehicles.van, "truck": vehicles.truck, "bus": vehicles.bus,
-          "two-wheeler": vehicles.two_wheeler}
+_BUILD = {
+    "car": vehicles.car,
+    "van": vehicles.van,
+    "truck": vehicles.truck,
+    "bus": vehicles.bus,
+    "two-wheeler": vehicles.two_wheeler,
+}
 
 
 @lru_cache(maxsize=512)
@@ -81,7 +86,9 @@ class Actor:
         pose[:3, :3] = np.stack([forward, np.cross(up, forward), up], 1) * self.scale
         pose[:3, 3] = x, y, ground.height_m(x, y)
         phase = int(self.along_m / STRIDE_M * PHASES) % PHASES if self.kind == "person" and self.path is not None else 0
-        return Object(self.id, CLASS_OF[self.kind], model(self.kind, self.variant, phase), pose, self.palette, self.warmth)
+        return Object(
+            self.id, CLASS_OF[self.kind], model(self.kind, self.variant, phase), pose, self.palette, self.warmth
+        )
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,10 @@ class Crowd:
         self._traffic(density)
         for x, y, yaw in place.slots:
             if rng.random() < density.parked:
-                self._add(self._vehicle_kind(0.0, 0.0), still=(x + rng.normal(0, 0.15), y + rng.normal(0, 0.15),
-                                                                yaw + rng.normal(0, 0.03)))
+                self._add(
+                    self._vehicle_kind(0.0, 0.0),
+                    still=(x + rng.normal(0, 0.15), y + rng.normal(0, 0.15), yaw + rng.normal(0, 0.03)),
+                )
         for x, y, yaw in place.racks:
             if rng.random() < 0.8:
                 self._add("two-wheeler", still=(x, y, yaw))
@@ -118,18 +127,47 @@ class Crowd:
                     self._add("person", still=(x, y, rng.uniform(0, 6.3)))
             else:
                 speed = rng.normal(1.3, 0.25) * rng.choice([-1, 1])
-                self._add("person", path=path, along=rng.uniform(0, len(path) - 1), speed=speed, side=rng.normal(0, 0.8))
+                self._add(
+                    "person", path=path, along=rng.uniform(0, len(path) - 1), speed=speed, side=rng.normal(0, 0.8)
+                )
 
     def _vehicle_kind(self, heavy: float = 0.14, wheels: float = 0.06) -> str:
-        return str(self.rng.choice(["car", "van", "truck", "bus", "two-wheeler"],
-                                   p=[1 - 0.08 - heavy - wheels, 0.08, heavy * 0.65, heavy * 0.35, wheels]))
+        return str(
+            self.rng.choice(
+                ["car", "van", "truck", "bus", "two-wheeler"],
+                p=[1 - 0.08 - heavy - wheels, 0.08, heavy * 0.65, heavy * 0.35, wheels],
+            )
+        )
 
-    def _add(self, kind: str, *, path: F64 | None = None, along: float = 0.0, speed: float = 0.0, side: float = 0.0,
-             route: Route | None = None, still: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Actor:
+    def _add(
+        self,
+        kind: str,
+        *,
+        path: F64 | None = None,
+        along: float = 0.0,
+        speed: float = 0.0,
+        side: float = 0.0,
+        route: Route | None = None,
+        still: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Actor:
         rng = self.rng
         scale = rng.uniform(0.95, 1.05, 3) if kind != "person" else np.full(3, rng.uniform(0.9, 1.1))
-        actor = Actor(len(self.actors) + 1, kind, int(rng.integers(VARIANTS[kind])), scale, palette(rng, kind),
-                      temperature(rng, kind, self.night), path, along, speed, route, speed, side, still, rng.uniform(1.0, 1.8))
+        actor = Actor(
+            len(self.actors) + 1,
+            kind,
+            int(rng.integers(VARIANTS[kind])),
+            scale,
+            palette(rng, kind),
+            temperature(rng, kind, self.night),
+            path,
+            along,
+            speed,
+            route,
+            speed,
+            side,
+            still,
+            rng.uniform(1.0, 1.8),
+        )
         self.actors.append(actor)
         return actor
 
@@ -147,7 +185,8 @@ class Crowd:
                 k = int(np.clip(at, 0, len(route.points) - 1))
                 spot = np.array([*route.points[k], length / 2])
                 clear = len(taken) == 0 or bool(
-                    (np.linalg.norm(taken[:, :2] - spot[:2], axis=1) > taken[:, 2] + spot[2] + 1.0).all())
+                    (np.linalg.norm(taken[:, :2] - spot[:2], axis=1) > taken[:, 2] + spot[2] + 1.0).all()
+                )
                 if clear and at > 3:
                     taken = np.vstack([taken, spot])
                     side = rng.normal(0, 0.25)
@@ -157,7 +196,9 @@ class Crowd:
                     actor = self._add(kind, path=route.points, along=at, speed=speed, side=side, route=route)
                     actor.wish_m_s = route.speed_m_s * rng.uniform(0.8, 1.15) * (0.5 if kind == "two-wheeler" else 1.0)
                 queue = queue and rng.random() < 0.8
-                at -= length / 2 + (rng.uniform(1.2, 3.5) if queue else 2.5 + rng.exponential(1000 / density.traffic_per_km))
+                at -= length / 2 + (
+                    rng.uniform(1.2, 3.5) if queue else 2.5 + rng.exponential(1000 / density.traffic_per_km)
+                )
 
     def objects(self) -> list[Object]:
         return [a.object(self.place) for a in self.actors]
@@ -170,7 +211,7 @@ class Crowd:
         for k, a in enumerate(drivers):
             gap, closing = self._ahead(a, k, spots)
             stop = a.route.stop_m if a.route is not None else None
-            if stop is not None and a.route is not None and a.route.group != green and 0 < stop - a.along_m:
+            if stop is not None and a.route is not None and a.route.group != green and stop - a.along_m > 0:
                 to_line = stop - a.along_m - a.length_m / 2
                 if to_line < gap and to_line > -1:
                     gap, closing = max(to_line, 0.1), a.speed_m_s
@@ -194,7 +235,7 @@ class Crowd:
         near = np.flatnonzero((np.abs(spots[:, :2] - spots[k, :2]).max(1) < 45) & (np.arange(len(spots)) != k))
         assert actor.path is not None
         i = int(actor.along_m)
-        way = actor.path[i + 1:i + 46:2]
+        way = actor.path[i + 1 : i + 46 : 2]
         if len(near) == 0 or len(way) == 0:
             return 1e3, 0.0
         apart = np.linalg.norm(spots[near, None, :2] - way[None], axis=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -13,12 +13,15 @@ from ..errors import InputError
 from ..geometry import se3_exp, se3_inverse, so3_log
 from ..records import F32, F64, I32, CameraModel, DepthMap, Frame
 from .actors import CLASS_NAMES, Actor, Crowd, Density
+from .layout import Place
 from .look import Sensor, develop, develop_thermal, random_light
 from .mesh import transform
 from .places import PLACES
-from .render import Object, Rendered, Renderer, View, pixels_of
+from .rays import Object, View, pixels_of
+from .render import Rendered, Renderer
 from .trajectories import Pilot
 from .views import camera_matrix, visible_boxes
+from .world import renderer_types
 
 START_NS = 10**9  # the first frame's stamp
 MIN_OUTLINE_PX = 4.0  # things whose longer side is smaller are left out of the truth
@@ -76,15 +79,24 @@ class FlightOptions:
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
-            ("width", self.width_px, 32, 4096), ("height", self.height_px, 32, 4096), ("fps", self.fps, 0.5, 240),
-            ("seed", self.seed, 0, 2**31), ("field of view", self.fov_deg, 10, 120), ("noise", self.noise, 0, 0.5),
-            ("exposure", self.exposure_s, 0, 1), ("rolling shutter", self.readout_s, 0, 0.2),
-            ("altitude", self.altitude_m, 3, 150), ("look-down", self.look_down_deg, 15, 90), ("haze", self.haze_m, 10, 1e6),
+            ("width", self.width_px, 32, 4096),
+            ("height", self.height_px, 32, 4096),
+            ("fps", self.fps, 0.5, 240),
+            ("seed", self.seed, 0, 2**31),
+            ("field of view", self.fov_deg, 10, 120),
+            ("noise", self.noise, 0, 0.5),
+            ("exposure", self.exposure_s, 0, 1),
+            ("rolling shutter", self.readout_s, 0, 0.2),
+            ("altitude", self.altitude_m, 3, 150),
+            ("look-down", self.look_down_deg, 15, 90),
+            ("haze", self.haze_m, 10, 1e6),
         ):
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} {value}", f"{low} to {high}", "correct the argument")
         if self.trajectory is not None and self.trajectory not in Pilot.KINDS:
-            raise InputError(f"trajectory {self.trajectory!r}", f"one of {', '.join(Pilot.KINDS)}", "correct the argument")
+            raise InputError(
+                f"trajectory {self.trajectory!r}", f"one of {', '.join(Pilot.KINDS)}", "correct the argument"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +129,12 @@ class SimFrame:
     height_agl_m: float
 
 
+@lru_cache(maxsize=2)
+def _place(name: str, seed: int) -> Place:
+    """Places never change once made, so flights may share them."""
+    return PLACES[name](np.random.default_rng([seed, 82]))
+
+
 class Flight:
     """Iterate to get ``SimFrame``s without end; equal scene and options give equal frames, bit for bit.
 
@@ -128,36 +146,54 @@ class Flight:
     def __init__(self, scene: str, options: FlightOptions | None = None) -> None:
         if scene not in SCENES:
             raise InputError(f"scene {scene!r}", f"one of {', '.join(SCENES)}", "choose a scene by name")
+        renderer_types()  # a missing renderer shows before any work
         self.options = options or FlightOptions()
         self.spec = SCENES[scene]
         o, spec = self.options, self.spec
         self.thermal = spec.thermal if o.thermal is None else o.thermal
         rng = np.random.default_rng([o.seed, 81])
-        self.place = PLACES[spec.place](np.random.default_rng([o.seed, 82]))
+        self.place = _place(spec.place, o.seed)
         self.crowd = Crowd(self.place, np.random.default_rng([o.seed, 83]), spec.density, self.thermal)
         self.renderer = Renderer(self.place.world)
         light = random_light(rng)
         light = replace(light, haze_m=o.haze_m or max(light.haze_m, 900.0))
         self.light = replace(light, sun=light.sun * 0) if self.thermal else light
-        self.sensor = Sensor(exposure=rng.uniform(0.85, 1.15), blur_px=0.45 + 0.3 * self.thermal, noise=o.noise, sharpen=0.25)
+        self.sensor = Sensor(
+            exposure=rng.uniform(0.85, 1.15), blur_px=0.45 + 0.3 * self.thermal, noise=o.noise, sharpen=0.25
+        )
         for _ in range(40):  # let the traffic find its pace
             self.crowd.step(0.1)
         self.target = self._choose_target()
         focus = self.place.focus if self.target is None else np.array(self.target.place()[:2])
         heading = rng.uniform(0, 2 * np.pi) if self.target is None else self.target.place()[2] + rng.uniform(-0.5, 0.5)
-        self.pilot = Pilot(o.trajectory or spec.trajectory, focus, o.altitude_m or spec.altitude_m,
-                           np.radians(o.look_down_deg or spec.look_down_deg), spec.speed_m_s or 4.0, heading,
-                           lambda x, y: float(self.place.world.ground.height_m(x, y)), rng)
-        self.camera = CameraModel(camera_matrix(o.width_px, o.height_px, np.radians(o.fov_deg)), np.zeros(5), o.width_px, o.height_px)
+        self.pilot = Pilot(
+            o.trajectory or spec.trajectory,
+            focus,
+            o.altitude_m or spec.altitude_m,
+            np.radians(o.look_down_deg or spec.look_down_deg),
+            spec.speed_m_s or 4.0,
+            heading,
+            lambda x, y: float(self.place.world.ground.height_m(x, y)),
+            rng,
+        )
+        self.camera = CameraModel(
+            camera_matrix(o.width_px, o.height_px, np.radians(o.fov_deg)), np.zeros(5), o.width_px, o.height_px
+        )
 
     def _choose_target(self) -> Actor | None:
         """For ``follow``: a driver of the wanted kind, moving, with much of its way ahead inside the place."""
         if (self.options.trajectory or self.spec.trajectory) != "follow":
             return None
-        drivers = [a for a in self.crowd.actors if a.route is not None and a.kind == self.spec.follow and a.path is not None]
+        drivers = [
+            a for a in self.crowd.actors if a.route is not None and a.kind == self.spec.follow and a.path is not None
+        ]
         half = 0.45 * self.place.world.ground.size_m
         inside = [a for a in drivers if max(map(abs, a.place()[:2])) < half]
-        return min(inside or drivers, key=lambda a: abs(a.along_m - 0.25 * len(a.path if a.path is not None else ())), default=None)
+        return min(
+            inside or drivers,
+            key=lambda a: abs(a.along_m - 0.25 * len(a.path if a.path is not None else ())),
+            default=None,
+        )
 
     def __iter__(self) -> Iterator[SimFrame]:
         return self.frames()
@@ -192,22 +228,35 @@ class Flight:
         if previous is not None and o.exposure_s > 0:
             color = _motion_blur(color, flow * np.float32(o.exposure_s * o.fps))
         rng = np.random.default_rng([o.seed, 84, n])
-        image = develop_thermal(color, self.sensor, rng) if self.thermal else develop(color, self.sensor, self.light, rng)
+        image = (
+            develop_thermal(color, self.sensor, rng) if self.thermal else develop(color, self.sensor, self.light, rng)
+        )
         boxes, pixels = visible_boxes(rendered, len(objects))
         whole = rendered.outline_px
         sides = np.maximum(whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1])
         keep = np.flatnonzero((whole[:, 4] > 0) & (sides >= MIN_OUTLINE_PX))
         ids = np.array([thing.id for thing in objects], np.int32)
-        mask = np.where(rendered.owner >= 0, ids[np.maximum(rendered.owner, 0)], 0) if len(ids) else np.zeros_like(rendered.owner)
+        mask = (
+            np.where(rendered.owner >= 0, ids[np.maximum(rendered.owner, 0)], 0)
+            if len(ids)
+            else np.zeros_like(rendered.owner)
+        )
         stamp = START_NS + round(n * 1e9 / o.fps)
         valid = np.isfinite(rendered.depth_m)
         x, y, z = pose[:3, 3]
         return SimFrame(
-            Frame(n, stamp, image, self.camera), pose,
-            DepthMap(stamp, np.where(valid, rendered.depth_m, 0).astype(np.float32), valid, self.camera), mask.astype(np.int32),
-            ids[keep], np.array([objects[i].class_id for i in keep], np.int32), boxes[keep],
-            whole[keep, :4].astype(np.float32), (pixels[keep] / whole[keep, 4]).astype(np.float32), flow,
-            float(z - self.place.world.ground.height_m(x, y)))
+            Frame(n, stamp, image, self.camera),
+            pose,
+            DepthMap(stamp, np.where(valid, rendered.depth_m, 0).astype(np.float32), valid, self.camera),
+            mask.astype(np.int32),
+            ids[keep],
+            np.array([objects[i].class_id for i in keep], np.int32),
+            boxes[keep],
+            whole[keep, :4].astype(np.float32),
+            (pixels[keep] / whole[keep, 4]).astype(np.float32),
+            flow,
+            float(z - self.place.world.ground.height_m(x, y)),
+        )
 
     @cached_property
     def _in_camera(self) -> F32:
@@ -216,7 +265,9 @@ class Flight:
         u, v = np.meshgrid(np.arange(w), np.arange(h))
         return np.stack([(u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1], np.ones((h, w))], -1).astype(np.float32)
 
-    def _flow(self, rendered: Rendered, pose: F64, objects: list[Object], previous: tuple[F64, dict[int, F64]] | None) -> F32:
+    def _flow(
+        self, rendered: Rendered, pose: F64, objects: list[Object], previous: tuple[F64, dict[int, F64]] | None
+    ) -> F32:
         """Motion of every pixel since the previous frame, of the camera and of things; NaN when there is none."""
         h, w = rendered.depth_m.shape
         if previous is None:
@@ -247,9 +298,9 @@ def _motion_blur(color: F32, smear_px: F32) -> F32:
     taps = int(np.clip(np.ceil(longest), 2, 9))
     total = np.zeros_like(color)
     for t in (np.arange(taps) + 0.5) / taps - 0.5:
-        total += cv2.remap(color, u + np.float32(t) * smear[..., 0], v + np.float32(t) * smear[..., 1], cv2.INTER_LINEAR,
-                           borderMode=cv2.BORDER_REPLICATE)
-    return total / taps
+        x, y = u + np.float32(t) * smear[..., 0], v + np.float32(t) * smear[..., 1]
+        total += cv2.remap(color, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(total / taps, np.float32)
 
 
 __all__ = ["CLASS_NAMES", "SCENES", "Flight", "FlightOptions", "SceneSpec", "SimFrame"]

@@ -9,12 +9,30 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..records import F32, F64, U8
+from ..records import F64, U8
 from .materials import hsv
 from .world import Ground
 
-(GRASS, DRY, ASPHALT, NEW_ASPHALT, CONCRETE, PAVING, WHITE, YELLOW, CROP_A, CROP_B, GRAVEL, WATER, COURT_A, COURT_B, DIRT,
- PATCH, SNOW, BLUE) = range(18)
+(
+    GRASS,
+    DRY,
+    ASPHALT,
+    NEW_ASPHALT,
+    CONCRETE,
+    PAVING,
+    WHITE,
+    YELLOW,
+    CROP_A,
+    CROP_B,
+    GRAVEL,
+    WATER,
+    COURT_A,
+    COURT_B,
+    DIRT,
+    PATCH,
+    SNOW,
+    BLUE,
+) = range(18)
 
 # hue range, saturation range, value range, strength of noise, thermal offset
 _LOOK: dict[int, tuple[tuple[float, float], tuple[float, float], tuple[float, float], float, float]] = {
@@ -85,7 +103,7 @@ class Painter:
         """Dashes along a polyline sampled every metre."""
         period = max(2, round(on_m + off_m))
         for k in range(0, len(points) - 1, period):
-            piece = points[k:k + max(2, round(on_m) + 1)]
+            piece = points[k : k + max(2, round(on_m) + 1)]
             if len(piece) > 1:
                 self.line(piece, width_m, material)
 
@@ -126,8 +144,9 @@ class Painter:
         """Colour the map."""
         rng = self.rng
         # paint wears off: islands of noise show the road through the markings
-        worn = (self._spread(noise_tile(1024, 0.7, 5), 2) < 128 - 60 + 50 * rng.random()) \
-            & ((self.map == WHITE) | (self.map == YELLOW))
+        worn = (self._spread(noise_tile(1024, 0.7, 5), 2) < 128 - 60 + 50 * rng.random()) & (
+            (self.map == WHITE) | (self.map == YELLOW)
+        )
         self.map[worn] = self.road
         lut = np.zeros((256, 3), np.float32)
         gain, warm = np.zeros(256, np.float32), np.zeros(256, np.float32)
@@ -158,6 +177,6 @@ def relief(rng: np.random.Generator, amplitude_m: float) -> F64:
     length = rng.uniform(90, 260, 4)
     angle = rng.uniform(0, 2 * np.pi, 4)
     k = 2 * np.pi / length
-    return np.stack([amplitude_m * rng.uniform(0.2, 0.5, 4), k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 6.28, 4)], 1)
-
-
+    return np.stack(
+        [amplitude_m * rng.uniform(0.2, 0.5, 4), k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 6.28, 4)], 1
+    )

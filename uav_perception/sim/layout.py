@@ -90,8 +90,16 @@ class Plan:
     def z(self, x: float, y: float) -> float:
         return float(wave_height_m(self.waves, x, y))
 
-    def road(self, center: F64, n_forward: int, n_back: int, lane_m: float = 3.3, walk_m: float = 3.0,
-             curb_parking: bool = False, routes: bool = True) -> float:
+    def road(
+        self,
+        center: F64,
+        n_forward: int,
+        n_back: int,
+        lane_m: float = 3.3,
+        walk_m: float = 3.0,
+        curb_parking: bool = False,
+        routes: bool = True,
+    ) -> float:
         """A two-way road along ``center`` (right-hand traffic); returns half its width with parking lanes."""
         p, rng = self.painter, self.rng
         center = resample(center)
@@ -103,8 +111,12 @@ class Plan:
         p.line(offset(center, (left - right) / 2), left + right + 2 * extra, p.road)
         for _ in range(int(rng.integers(0, 6))):  # repairs
             k = int(rng.integers(0, len(center)))
-            p.rectangle(center[k] + rng.normal(0, 2, 2), (rng.uniform(1, 9), rng.uniform(0.8, 3)), rng.uniform(0, 6.3),
-                        rng.choice([g.ASPHALT, g.NEW_ASPHALT]))
+            p.rectangle(
+                center[k] + rng.normal(0, 2, 2),
+                (rng.uniform(1, 9), rng.uniform(0.8, 3)),
+                rng.uniform(0, 6.3),
+                rng.choice([g.ASPHALT, g.NEW_ASPHALT]),
+            )
         for side in (left, -right):
             if rng.random() < 0.8:
                 p.line(offset(center, side), 0.13, p.marking)
@@ -136,8 +148,9 @@ class Plan:
                 self.routes.append(Route(offset(center, (i + 0.5) * lane_m)[::-1].copy(), rng.uniform(8, 15)))
         return max(left, right) + extra
 
-    def junction(self, center: ArrayLike, arms: list[tuple[float, int, int]], lane_m: float = 3.3,
-                 roundabout_m: float = 0.0) -> None:
+    def junction(
+        self, center: ArrayLike, arms: list[tuple[float, int, int]], lane_m: float = 3.3, roundabout_m: float = 0.0
+    ) -> None:
         """Roads (angle, lanes in, lanes out) meeting at ``center``; with traffic lights, or around an island."""
         c, p, rng = np.asarray(center, np.float64), self.painter, self.rng
         lengths = 1.5 * self.size_m
@@ -152,7 +165,9 @@ class Plan:
 
         parking = rng.random() < 0.3
         for angle, n_in, n_out in arms:
-            self.road(arm_line(angle, box * 0.5), n_out, n_in, lane_m, rng.uniform(2, 5), parking and not roundabout_m, False)
+            self.road(
+                arm_line(angle, box * 0.5), n_out, n_in, lane_m, rng.uniform(2, 5), parking and not roundabout_m, False
+            )
         if roundabout_m:
             p.disc(c, roundabout_m + 8.5, g.CONCRETE)
             p.disc(c, roundabout_m + 7.5, p.road)
@@ -177,11 +192,13 @@ class Plan:
             inbound = [offset(line, (i + 0.5) * lane_m)[::-1] for i in range(n_in)]
             for i, lane in enumerate(inbound):
                 if rng.random() < 0.5 and not roundabout_m:
-                    self._arrow(lane[-16], lane[-12], rng.integers(0, 3))
+                    self._arrow(lane[-16], lane[-12], int(rng.integers(0, 3)))
                 for j, (other, _, other_out) in enumerate(arms):
                     if j == k or not other_out:
                         continue
-                    turn = (other - angle + np.pi) % (2 * np.pi) - np.pi  # 0 = straight on, > 0 = right... of the driver
+                    turn = (other - angle + np.pi) % (
+                        2 * np.pi
+                    ) - np.pi  # 0 = straight on, > 0 = right... of the driver
                     out = offset(arm_line(other, box), -(min(i, other_out - 1) + 0.5) * lane_m)
                     self.routes.append(self._through(c, lane, out, roundabout_m, k, len(arms), turn))
 
@@ -217,7 +234,9 @@ class Plan:
         across = np.array([-ahead[1], ahead[0]])
         p.polygon(np.stack([head + 1.3 * ahead, head + 0.4 * across, head - 0.4 * across]), p.marking)
 
-    def parking(self, center: ArrayLike, rows: int, columns: int, yaw: float, slot: tuple[float, float] = (5.2, 2.6)) -> None:
+    def parking(
+        self, center: ArrayLike, rows: int, columns: int, yaw: float, slot: tuple[float, float] = (5.2, 2.6)
+    ) -> None:
         """Double rows of slots with aisles between them."""
         c, p, rng = np.asarray(center, np.float64), self.painter, self.rng
         turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
@@ -241,7 +260,8 @@ class Plan:
                 if islands and k % 8 == 7:
                     p.rectangle(at, (width * 0.9, 2 * depth * 0.9), yaw, g.GRASS)
                     if rng.random() < 0.8:
-                        tree(self.static, rng, *at, self.z(*at), rng.uniform(1.5, 3), rng.random() < self.leafless)
+                        x, y = at
+                        tree(self.static, rng, x, y, self.z(x, y), rng.uniform(1.5, 3), rng.random() < self.leafless)
                     continue
                 for s in (-1, 1):
                     place = c + turn @ np.array([x, y0 + s * depth / 2])
@@ -263,7 +283,9 @@ class Plan:
         dx, dy = np.meshgrid(np.linspace(-reach, reach, 9), np.linspace(-reach, reach, 9))
         return not np.isin(self.painter.at(x + dx, y + dy), list(blocked)).any()
 
-    def buildings(self, count: int, height: tuple[float, float], size: tuple[float, float], yaw: float | None = None) -> None:
+    def buildings(
+        self, count: int, height: tuple[float, float], size: tuple[float, float], yaw: float | None = None
+    ) -> None:
         """Up to ``count`` buildings where the ground is open."""
         rng = self.rng
         for _ in range(count * 4):
@@ -319,8 +341,11 @@ class Plan:
         strength = rng.uniform(0, 22)
         for route in self.routes:
             for side in (-0.8, 0.0, 0.8):
-                p.stain(offset(route.points, side + rng.normal(0, 0.1)), rng.uniform(0.3, 0.9),
-                        128 - int(strength * rng.uniform(0.3, 1.0)))
+                p.stain(
+                    offset(route.points, side + rng.normal(0, 0.1)),
+                    rng.uniform(0.3, 0.9),
+                    128 - int(strength * rng.uniform(0.3, 1.0)),
+                )
         for _ in range(int(rng.integers(20, 90))):
             line = rng.uniform(-self.half, self.half, 2) + np.cumsum(rng.normal(0, rng.uniform(0.5, 4), (9, 2)), 0)
             p.stain(line, rng.choice([0.3, 0.5, 1.5]), int(rng.choice([96, 108, 118, 138, 148])))
@@ -335,8 +360,14 @@ class Plan:
         racks = np.array([s for s in self.racks if max(abs(s[0]), abs(s[1])) < inside] or np.zeros((0, 3)))
         paths = tuple(p for p in map(self._inside, self.footpaths) if len(p) > 3)
         routes = tuple(self._cut(r) for r in self.routes)
-        return Place(World(ground, self.static.build()), tuple(r for r in routes if len(r.points) > 12), paths, slots, racks,
-                     np.asarray(self.focus))
+        return Place(
+            World(ground, self.static.build()),
+            tuple(r for r in routes if len(r.points) > 12),
+            paths,
+            slots,
+            racks,
+            np.asarray(self.focus),
+        )
 
     def _inside(self, points: F64) -> F64:
         return np.asarray(points[np.abs(points).max(1) < self.half * 1.1])
@@ -347,4 +378,4 @@ class Plan:
         if len(near) < 2:
             return Route(np.zeros((0, 2)), 1.0)
         stop = None if route.stop_m is None else route.stop_m - near[0]
-        return Route(route.points[near[0]:near[-1] + 1], route.speed_m_s, stop, route.group)
+        return Route(route.points[near[0] : near[-1] + 1], route.speed_m_s, stop, route.group)

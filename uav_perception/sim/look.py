@@ -1,4 +1,4 @@
-"""From linear light to what a camera file holds: optics, exposure, noise, sharpening, compression; and the thermal look."""
+"""From linear light to what a camera delivers: optics, exposure, noise, sharpening, compression; the thermal look."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..records import F32, U8
 from .materials import hsv
-from .render import Light
+from .rays import Light
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,39 @@ def random_light(rng: np.random.Generator) -> Light:
     overcast = rng.random() < 0.35
     power = rng.uniform(0.0, 0.25) if overcast else rng.uniform(0.6, 1.3)
     warm = hsv(0.09, rng.uniform(0, 0.25), 1.0) if not overcast else np.ones(3)
-    sky = hsv(0.6, rng.uniform(0.0, 0.12 if overcast else 0.45), 1.0) * (rng.uniform(0.7, 1.1) if overcast else rng.uniform(0.22, 0.5))
+    sky = hsv(0.6, rng.uniform(0.0, 0.12 if overcast else 0.45), 1.0) * (
+        rng.uniform(0.7, 1.1) if overcast else rng.uniform(0.22, 0.5)
+    )
     haze = hsv(0.6, rng.uniform(0, 0.15), rng.uniform(0.6, 0.9)) * (power * 0.5 + sky.mean())
-    return Light(toward, (power * warm).astype(np.float32), sky.astype(np.float32), haze.astype(np.float32),
-                 float(rng.choice([400, 900, 2500, 6000])))
+    return Light(
+        toward,
+        (power * warm).astype(np.float32),
+        sky.astype(np.float32),
+        haze.astype(np.float32),
+        float(rng.choice([400, 900, 2500, 6000])),
+    )
 
 
 def random_sensor(rng: np.random.Generator) -> Sensor:
     """The spread seen among small drones: soft to oversharpened, clean to grainy."""
     shake = rng.normal(0, 1.2, 2) * (rng.random() < 0.25)
-    return Sensor(exposure=rng.uniform(0.7, 1.35), blur_px=rng.uniform(0.2, 0.9), noise=rng.uniform(0.002, 0.022),
-                  sharpen=rng.uniform(0, 1.0), contrast=rng.uniform(0.75, 1.3), tint=tuple(rng.uniform(0.92, 1.08, 3)),
-                  vignette=rng.uniform(0, 0.3), saturation=rng.uniform(0.5, 1.4), shake_px=(shake[0], shake[1]))
+    return Sensor(
+        exposure=rng.uniform(0.7, 1.35),
+        blur_px=rng.uniform(0.2, 0.9),
+        noise=rng.uniform(0.002, 0.022),
+        sharpen=rng.uniform(0, 1.0),
+        contrast=rng.uniform(0.75, 1.3),
+        tint=tuple(rng.uniform(0.92, 1.08, 3)),
+        vignette=rng.uniform(0, 0.3),
+        saturation=rng.uniform(0.5, 1.4),
+        shake_px=(shake[0], shake[1]),
+    )
 
 
 def develop(linear_bgr: F32, sensor: Sensor, light: Light, rng: np.random.Generator) -> U8:
     """(H, W, 3) linear light to uint8 BGR."""
     grey = 0.30 * float((light.sun * light.toward_sun[2] + light.sky).mean())  # what the meter calls middle grey
-    x = linear_bgr * np.float32(0.30 * sensor.exposure / max(grey, 1e-3))
-    x = _optics(x, sensor)
+    x = _optics(linear_bgr * np.float32(0.30 * sensor.exposure / max(grey, 1e-3)), sensor)
     h, w = x.shape[:2]
     r2 = ((np.arange(w) - w / 2) / (w / 2))[None] ** 2 + ((np.arange(h) - h / 2) / (h / 2))[:, None] ** 2
     x = x * (1 - 0.5 * sensor.vignette * r2[..., None]).astype(np.float32) * np.asarray(sensor.tint, np.float32)
@@ -67,10 +81,12 @@ def develop(linear_bgr: F32, sensor: Sensor, light: Light, rng: np.random.Genera
     x = x + sensor.noise * (0.6 * noise + 0.8 * noise[..., :1]) * (1.3 - x)
     if sensor.sharpen > 0:
         x = x + sensor.sharpen * (x - cv2.GaussianBlur(x, (0, 0), 1.0))
-    return np.clip(255 * x + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(255 * x + 0.5, 0, 255), np.uint8)
 
 
-def develop_thermal(warmth: F32, sensor: Sensor, rng: np.random.Generator, gain: float = 2.0, offset: float = 0.0) -> U8:
+def develop_thermal(
+    warmth: F32, sensor: Sensor, rng: np.random.Generator, gain: float = 2.0, offset: float = 0.0
+) -> U8:
     """(H, W) warmth to a white-hot picture with automatic gain, uint8 BGR."""
     x = _optics(warmth, sensor)
     low, high = np.quantile(x[::4, ::4], [0.01, 0.97])
@@ -84,7 +100,8 @@ def develop_thermal(warmth: F32, sensor: Sensor, rng: np.random.Generator, gain:
     return np.repeat(grey[..., None], 3, 2)
 
 
-def _optics(x: F32, sensor: Sensor) -> Any:
+def _optics(light: F32, sensor: Sensor) -> Any:
+    x: Any = light
     if sensor.blur_px > 0.15:
         x = cv2.GaussianBlur(x, (0, 0), sensor.blur_px)
     length = float(np.hypot(*sensor.shake_px))

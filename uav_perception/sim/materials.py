@@ -17,7 +17,7 @@ GLOSS[[PAINT, PAINT2, HOOD]], GLOSS[METAL], GLOSS[GLASS], GLOSS[[HEADLIGHT, TAIL
 
 def linear(srgb: Any) -> F32:
     """Linear light of display values 0..1 (gamma 2.2)."""
-    return np.asarray(np.clip(srgb, 0, 1), np.float32) ** np.float32(2.2)
+    return np.asarray(np.clip(srgb, 0, 1) ** 2.2, np.float32)
 
 
 def hsv(hue: float, saturation: float, value: float) -> F32:
@@ -42,11 +42,17 @@ def palette(rng: np.random.Generator, kind: str) -> F32:
     """(COUNT, 3) linear albedo BGR for one object of ``kind`` (a model kind such as ``car`` or ``bus``)."""
     p = np.zeros((COUNT, 3), np.float32)
     bright = kind in ("bus", "truck", "two-wheeler")
-    p[PAINT] = hsv(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95)) if bright and rng.random() < 0.6 \
+    p[PAINT] = (
+        hsv(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95))
+        if bright and rng.random() < 0.6
         else car_paint(rng)
+    )
     p[HOOD] = p[PAINT]
-    p[PAINT2] = hsv(rng.random(), rng.uniform(0, 0.08), rng.uniform(0.75, 0.95)) if rng.random() < 0.6 else \
-        hsv(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.2, 0.9))
+    p[PAINT2] = (
+        hsv(rng.random(), rng.uniform(0, 0.08), rng.uniform(0.75, 0.95))
+        if rng.random() < 0.6
+        else hsv(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.2, 0.9))
+    )
     p[GLASS] = rng.uniform(0.05, 0.38)
     p[RUBBER] = rng.uniform(0.06, 0.16)
     p[TRIM] = rng.uniform(0.08, 0.22)

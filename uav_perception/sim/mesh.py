@@ -35,7 +35,7 @@ class Mesh:
 
 
 def transform(points: F32, matrix: ArrayLike) -> F32:
-    """(N, 3) points turned by a (3, 3) matrix, or moved by a (4, 4); many times faster than a matrix product in numpy."""
+    """(N, 3) points turned by a (3, 3) matrix or moved by a (4, 4), many times faster than by numpy's product."""
     m = np.asarray(matrix, np.float64)
     if len(points) == 0:
         return points
@@ -71,7 +71,7 @@ def fan(ring: ArrayLike, material: int) -> Mesh:
 
 
 def loft(rings: ArrayLike, material: ArrayLike, cap_material: int) -> Mesh:
-    """Skin over (S, R, 3) cross-sections ordered front to back, each open at the bottom, closed by caps at both ends."""
+    """Skin over (S, R, 3) cross-sections ordered front to back, open at the bottom, closed by caps at both ends."""
     r = np.asarray(rings, np.float32)
     return merge([grid(r, material), fan(r[0, ::-1], cap_material), fan(r[-1], cap_material)])
 
@@ -90,8 +90,9 @@ def box(size: ArrayLike, center: ArrayLike, material: int, top_material: int | N
     return Mesh(v, faces.astype(np.int32), np.concatenate([m, m]).astype(np.int32))
 
 
-def tube(start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: int = 8,
-         end_radius: float | None = None) -> Mesh:
+def tube(
+    start: ArrayLike, end: ArrayLike, radius: float, material: int, sides: int = 8, end_radius: float | None = None
+) -> Mesh:
     """A closed cylinder or cone between two points."""
     a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
     axis = (b - a) / np.linalg.norm(b - a)
@@ -108,8 +109,14 @@ def ball(center: ArrayLike, radii: ArrayLike, material: int, sides: int = 8) -> 
     """A low-polygon ellipsoid."""
     lat = np.linspace(np.pi / 2, -np.pi / 2, sides // 2 + 1)
     lon = np.linspace(0, 2 * np.pi, sides + 1)
-    p = np.stack([np.cos(lat)[:, None] * np.cos(lon), np.cos(lat)[:, None] * np.sin(lon),
-                  np.sin(lat)[:, None] * np.ones_like(lon)], -1)
+    p = np.stack(
+        [
+            np.cos(lat)[:, None] * np.cos(lon),
+            np.cos(lat)[:, None] * np.sin(lon),
+            np.sin(lat)[:, None] * np.ones_like(lon),
+        ],
+        -1,
+    )
     return grid((p * np.asarray(radii) + np.asarray(center))[:, ::-1], material)
 
 
@@ -123,6 +130,7 @@ def cards(centers: F64, normals: F64, size: NDArray[np.float64], material: int, 
     u, v = u * size[:, None], v * size[:, None]
     corners = np.stack([centers - u - v, centers + u - v, centers + u + v, centers - u + v], 1)
     i = 4 * np.arange(len(centers))[:, None]
-    faces = np.concatenate([i + [0, 1, 2], i + [0, 2, 3]], 1).reshape(-1, 3)
-    return Mesh(corners.reshape(-1, 3).astype(np.float32), faces.astype(np.int32),
-                np.full(len(faces), material, np.int32))
+    faces = np.concatenate([i + np.array([0, 1, 2]), i + np.array([0, 2, 3])], 1).reshape(-1, 3)
+    return Mesh(
+        corners.reshape(-1, 3).astype(np.float32), faces.astype(np.int32), np.full(len(faces), material, np.int32)
+    )

@@ -18,8 +18,16 @@ def _plan(rng: np.random.Generator, base: tuple[int, ...], hills_m: float = 0.8)
     return plan
 
 
-def _fill(plan: Plan, buildings: int, trees: int, *, height: tuple[float, float] = (4, 22), size: tuple[float, float] = (12, 40),
-          yaw: float | None = None, near_road: float = 0.5) -> None:
+def _fill(
+    plan: Plan,
+    buildings: int,
+    trees: int,
+    *,
+    height: tuple[float, float] = (4, 22),
+    size: tuple[float, float] = (12, 40),
+    yaw: float | None = None,
+    near_road: float = 0.5,
+) -> None:
     plan.buildings(buildings, height, size, yaw)
     plan.trees(trees, near_road=near_road)
     plan.furnish(int(plan.rng.integers(5, 25)), int(plan.rng.integers(10, 60)), int(plan.rng.integers(0, 14)))
@@ -32,11 +40,17 @@ def street(rng: np.random.Generator) -> Place:
     line = np.stack([r, rng.normal(0, 10) * np.sin(r / 70 + rng.uniform(0, 6))], 1)
     turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
     lanes = int(rng.choice([1, 1, 2, 3]))
-    plan.road(line @ turn, lanes, int(rng.choice([lanes, lanes, 0])), rng.uniform(3.0, 3.7), rng.uniform(1.5, 5),
-              bool(rng.random() < 0.6))
+    plan.road(
+        line @ turn,
+        lanes,
+        int(rng.choice([lanes, lanes, 0])),
+        rng.uniform(3.0, 3.7),
+        rng.uniform(1.5, 5),
+        bool(rng.random() < 0.6),
+    )
     for _ in range(int(rng.integers(0, 3))):
         at = rng.uniform(25, 70, 2) * rng.choice([-1, 1], 2)
-        if plan.free(*at, 18):
+        if plan.free(at[0], at[1], 18):
             plan.parking(at, int(rng.integers(1, 3)), int(rng.integers(6, 12)), yaw)
     _fill(plan, int(rng.integers(6, 26)), int(rng.integers(20, 90)), yaw=yaw)
     return plan.finish()
@@ -46,8 +60,14 @@ def junction(rng: np.random.Generator) -> Place:
     """A crossing with traffic lights in a city."""
     plan = _plan(rng, (g.PAVING, g.CONCRETE, g.GRASS, g.DRY))
     yaw, lanes = rng.uniform(0, 2 * np.pi), int(rng.choice([1, 2, 3]))
-    arms = [(yaw + k * np.pi / 2 + rng.normal(0, 0.12), max(1, lanes - k % 2 + int(rng.integers(0, 2))), max(1, lanes - k % 2))
-            for k in range(int(rng.choice([3, 4], p=[0.3, 0.7])))]
+    arms = [
+        (
+            yaw + k * np.pi / 2 + rng.normal(0, 0.12),
+            max(1, lanes - k % 2 + int(rng.integers(0, 2))),
+            max(1, lanes - k % 2),
+        )
+        for k in range(int(rng.choice([3, 4], p=[0.3, 0.7])))
+    ]
     plan.junction(rng.normal(0, 6, 2), arms, rng.uniform(3.0, 3.6))
     if rng.random() < 0.5:
         at = 62 * np.array([np.cos(yaw + 0.78), np.sin(yaw + 0.78)])
@@ -121,15 +141,18 @@ def plaza(rng: np.random.Generator) -> Place:
         at, size = rng.uniform(-80, 80, 2), (float(rng.uniform(22, 45)), float(rng.uniform(13, 25)))
         p.rectangle(at, (size[0] + 6, size[1] + 6), yaw, int(rng.choice([g.COURT_A, g.COURT_B, g.CONCRETE, g.GRASS])))
         p.rectangle(at, size, yaw, p.marking)
-        p.rectangle(at, (size[0] - 0.3, size[1] - 0.3), yaw, int(rng.choice([g.COURT_A, g.COURT_B, g.GRASS, g.ASPHALT])))
+        p.rectangle(
+            at, (size[0] - 0.3, size[1] - 0.3), yaw, int(rng.choice([g.COURT_A, g.COURT_B, g.GRASS, g.ASPHALT]))
+        )
     for _ in range(26):
         p_center, k = rng.uniform(-90, 90, 2), np.linspace(0, 2 * np.pi, 40)
         wander = p_center + rng.uniform(4, 16) * np.stack([np.cos(k + 0.6 * np.sin(2 * k)), np.sin(k)], 1)
         plan.footpaths.append(resample(wander))
     for _ in range(int(rng.integers(2, 8))):
         at, turn = rng.uniform(-80, 80, 2), yaw + rng.integers(0, 2) * np.pi / 2
-        for k in range(int(rng.integers(5, 25))):
-            plan.racks.append((*(at + 0.65 * k * np.array([np.cos(turn), np.sin(turn)])), turn + np.pi / 2 + rng.normal(0, 0.15)))
+        for n in range(int(rng.integers(5, 25))):
+            x, y = at + 0.65 * n * np.array([np.cos(turn), np.sin(turn)])
+            plan.racks.append((x, y, turn + np.pi / 2 + rng.normal(0, 0.15)))
     if rng.random() < 0.6:
         plan.parking(np.array([rng.uniform(-20, 20), 75.0]), 1, int(rng.integers(8, 20)), 0.0)
     r = np.linspace(-190, 190, 20)
@@ -143,8 +166,12 @@ def field(rng: np.random.Generator) -> Place:
     plan = _plan(rng, (g.CROP_A, g.DRY, g.GRASS), 2.5)
     p, yaw = plan.painter, rng.uniform(0, 2 * np.pi)
     for _ in range(12):
-        p.rectangle(rng.uniform(-128, 128, 2), (rng.uniform(40, 110), rng.uniform(40, 110)), yaw,
-                    int(rng.choice([g.CROP_A, g.CROP_B, g.DIRT, g.GRASS, g.DRY])))
+        p.rectangle(
+            rng.uniform(-128, 128, 2),
+            (rng.uniform(40, 110), rng.uniform(40, 110)),
+            yaw,
+            int(rng.choice([g.CROP_A, g.CROP_B, g.DIRT, g.GRASS, g.DRY])),
+        )
     if rng.random() < 0.6:
         for x in np.arange(-120, 120, rng.uniform(1.2, 3.0)):  # rows of a crop
             p.line(np.array([[x, -60.0], [x, rng.uniform(20, 60)]]), 0.4, int(rng.choice([g.CROP_B, g.GRASS])))
@@ -165,7 +192,15 @@ def underpass(rng: np.random.Generator) -> Place:
     r = np.linspace(-190, 190, 39)
     plan.road(np.stack([r, np.zeros(39)], 1), 2, 2, 3.5, 3.0)
     for x in (-62.0, 2.0, 66.0):
-        bridge(plan.static, rng, np.array([x, 0.0]), np.pi / 2 + rng.normal(0, 0.05), 60.0, rng.uniform(9, 14), plan.z(x, 0.0))
+        bridge(
+            plan.static,
+            rng,
+            np.array([x, 0.0]),
+            np.pi / 2 + rng.normal(0, 0.05),
+            60.0,
+            rng.uniform(9, 14),
+            plan.z(x, 0.0),
+        )
         plan.painter.rectangle((x, 40.0), (9, 52), 0.0, plan.painter.road)
         plan.painter.rectangle((x, -40.0), (9, 52), 0.0, plan.painter.road)
     _fill(plan, int(rng.integers(5, 15)), int(rng.integers(20, 60)), yaw=0.0, near_road=0.3)
@@ -191,6 +226,14 @@ def _smooth(points: np.ndarray) -> np.ndarray:
 
 
 PLACES: dict[str, Callable[[np.random.Generator], Place]] = {
-    "street": street, "junction": junction, "roundabout": roundabout, "parking": parking, "town": town, "park": park,
-    "plaza": plaza, "field": field, "underpass": underpass, "avenue": avenue,
+    "street": street,
+    "junction": junction,
+    "roundabout": roundabout,
+    "parking": parking,
+    "town": town,
+    "park": park,
+    "plaza": plaza,
+    "field": field,
+    "underpass": underpass,
+    "avenue": avenue,
 }

@@ -13,8 +13,8 @@ from .flight import Flight, FlightOptions, SimFrame
 class SimSource:
     """Frames of a scene, as fast as they can be drawn, at most at ``fps`` when ``realtime``.
 
-    ``scene`` may carry a seed: ``street``, ``street@7``. ``truth`` holds the last frame's truth. A slow machine draws fewer
-    frames a second; stamps still advance by 1/fps, so the world merely runs in slow motion.
+    ``scene`` may carry a seed: ``street``, ``street@7``. ``truth`` holds the last frame's truth. A slow machine draws
+    fewer frames a second; stamps still advance by 1/fps, so the world merely runs in slow motion.
 
     Raises:
         InputError: no such scene, or a seed that is no number.
@@ -24,8 +24,12 @@ class SimSource:
     def __init__(self, scene: str, config: CameraConfig | None = None) -> None:
         config = config or CameraConfig()
         name, at, seed = scene.partition("@")
-        options = FlightOptions(config.width_px or 640, config.height_px or 480, min(config.fps, 240.0),
-                                int(seed) if at and seed.isdecimal() else _no_seed(scene) if at else 0)
+        options = FlightOptions(
+            config.width_px or 640,
+            config.height_px or 480,
+            min(config.fps, 240.0),
+            int(seed) if at and seed.isdecimal() else _no_seed(scene) if at else 0,
+        )
         self.scene, self._frames = scene, Flight(name, options).frames()
         self._period_s = 1.0 / options.fps if config.realtime else 0.0
         self._due_s = 0.0
@@ -60,4 +64,3 @@ class SimSource:
 
 def _no_seed(scene: str) -> int:
     raise InputError(f"source sim:{scene}", "sim:SCENE or sim:SCENE@SEED", "give the seed as a whole number")
-

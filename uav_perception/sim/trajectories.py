@@ -1,4 +1,4 @@
-"""Where the camera goes: hover, orbit, survey, follow. A drone that sways a little in the wind, a gimbal that is not perfect."""
+"""Where the camera goes: hover, orbit, survey, follow; a drone that sways in the wind, a gimbal that wobbles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Height = Callable[[float, float], float]
 
 
 def look_at(position: F64, yaw_rad: float, down_rad: float, roll_rad: float = 0.0) -> F64:
-    """``world_from_camera`` (4, 4) of a camera heading ``yaw_rad`` (counter-clockwise from east), looking down by ``down_rad``."""
+    """``world_from_camera`` (4, 4) of a camera heading ``yaw_rad`` (from east, left is positive), ``down_rad`` down."""
     c, s, cd, sd = np.cos(yaw_rad), np.sin(yaw_rad), np.cos(down_rad), np.sin(down_rad)
     forward = np.array([c * cd, s * cd, -sd])
     right = np.array([s, -c, 0.0])
@@ -66,7 +66,12 @@ class Pilot:
         else:
             aim = self.focus
         p, t = self._phase, time_s
-        sway = 0.25 * np.array([np.sin(0.9 * t + p[0]) + 0.4 * np.sin(2.3 * t + p[1]), np.sin(0.7 * t + p[2]) + 0.4 * np.sin(2.7 * t + p[3])])
+        sway = 0.25 * np.array(
+            [
+                np.sin(0.9 * t + p[0]) + 0.4 * np.sin(2.3 * t + p[1]),
+                np.sin(0.7 * t + p[2]) + 0.4 * np.sin(2.7 * t + p[3]),
+            ]
+        )
         wobble = np.radians([0.35, 0.3, 0.25]) * np.sin(np.array([1.3, 1.7, 2.9]) * t + p[4:7])
         position = np.array([*(aim - back * np.array([np.cos(yaw), np.sin(yaw)]) + sway), 0.0])
         position[2] = self._ground + self.altitude_m + 0.3 * np.sin(0.5 * t + p[7])

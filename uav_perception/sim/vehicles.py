@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from .materials import (GLASS, HEADLIGHT, HOOD, METAL, PAINT, PAINT2, RUBBER, TAILLIGHT, TRIM)
+from .materials import GLASS, HEADLIGHT, HOOD, METAL, PAINT, PAINT2, RUBBER, TAILLIGHT, TRIM
 from .mesh import Mesh, box, loft, merge, tube
 from .people import rider
 
 
-def _ring(x: float, half_width: float, floor: float, belt: float, top: float, roof_half_width: float) -> list[list[float]]:
+def _ring(
+    x: float, half_width: float, floor: float, belt: float, top: float, roof_half_width: float
+) -> list[list[float]]:
     """Ten points over the body at ``x``, right to left: sill, flank, belt, roof edge, crown and their mirrors."""
     mid = floor + 0.45 * (belt - floor)
-    right = [[x, -0.93 * half_width, floor], [x, -half_width, mid], [x, -0.96 * half_width, belt],
-             [x, -roof_half_width, top - 0.04], [x, -0.5 * roof_half_width, top]]
+    right = [
+        [x, -0.93 * half_width, floor],
+        [x, -half_width, mid],
+        [x, -0.96 * half_width, belt],
+        [x, -roof_half_width, top - 0.04],
+        [x, -0.5 * roof_half_width, top],
+    ]
     return right + [[x, -y, z] for _, y, z in reversed(right)]
 
 
@@ -49,13 +56,20 @@ def car(rng: np.random.Generator) -> Mesh:
     """Sedan, hatchback, estate, SUV or pickup; 3.5–5.2 m."""
     style = rng.choice(["sedan", "hatch", "estate", "suv", "pickup"], p=[0.34, 0.22, 0.12, 0.24, 0.08])
     length = {"sedan": 4.6, "hatch": 4.0, "estate": 4.7, "suv": 4.6, "pickup": 5.2}[style] * rng.uniform(0.92, 1.06)
-    height = {"sedan": 1.44, "hatch": 1.50, "estate": 1.50, "suv": 1.72, "pickup": 1.80}[style] * rng.uniform(0.96, 1.05)
+    height = {"sedan": 1.44, "hatch": 1.50, "estate": 1.50, "suv": 1.72, "pickup": 1.80}[style] * rng.uniform(
+        0.96, 1.05
+    )
     w = 0.5 * {"suv": 1.88, "pickup": 1.92}.get(style, 1.78) * rng.uniform(0.95, 1.05)
     belt, deck = 0.62 * height, 0.66 * height
     hood = rng.uniform(0.23, 0.29)  # share of the length before the windscreen
     slope, roof = rng.uniform(0.10, 0.15), w * rng.uniform(0.70, 0.80)
-    tail = {"sedan": (-0.22, -0.36), "hatch": (-0.34, -0.45), "estate": (-0.40, -0.47), "suv": (-0.39, -0.47),
-            "pickup": (-0.06, -0.11)}[style]
+    tail = {
+        "sedan": (-0.22, -0.36),
+        "hatch": (-0.34, -0.45),
+        "estate": (-0.40, -0.47),
+        "suv": (-0.39, -0.47),
+        "pickup": (-0.06, -0.11),
+    }[style]
     cowl = 0.5 - hood
     nose = rng.uniform(0.76, 0.90)
     rear_deck = {"sedan": deck, "pickup": 0.60 * height}.get(style, 0.68 * height)
@@ -120,8 +134,11 @@ def van(rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.5:
         m[4:6, [2, 6]] = GLASS  # minibus
     scaled = [(x * length, a, b, c, d) for x, a, b, c, d in stations]
-    parts = [_body(scaled, 0.24, m), *_wheels([0.33 * length, -0.30 * length], w, 0.35),
-             *_lights(0.48 * length, -0.5 * length, w, 0.38 * height, 0.5 * height)]
+    parts = [
+        _body(scaled, 0.24, m),
+        *_wheels([0.33 * length, -0.30 * length], w, 0.35),
+        *_lights(0.48 * length, -0.5 * length, w, 0.38 * height, 0.5 * height),
+    ]
     for side in (-1.0, 1.0):
         parts.append(box([0.14, 0.26, 0.28], [0.33 * length, side * (w + 0.12), belt + 0.1], TRIM))
     if rng.random() < 0.3:
@@ -152,8 +169,7 @@ def truck(rng: np.random.Generator) -> Mesh:
     front = length / 2
     load_front, load_rear = front - cab_length - rng.uniform(0.2, 0.9), -front
     load, mid = load_front - load_rear, 0.5 * (load_front + load_rear)
-    parts = [_cab(front, cab_length, w, cab_height),
-             box([length - 0.6, 0.9 * w, 0.3], [-0.2, 0, 0.85], TRIM)]
+    parts = [_cab(front, cab_length, w, cab_height), box([length - 0.6, 0.9 * w, 0.3], [-0.2, 0, 0.85], TRIM)]
     kind = rng.choice(["box", "curtain", "tipper", "flat", "tank"], p=[0.40, 0.2, 0.16, 0.14, 0.10])
     top = rng.uniform(2.6, 3.8)
     if kind in ("box", "curtain"):
@@ -172,8 +188,14 @@ def truck(rng: np.random.Generator) -> Mesh:
             parts.append(box([0.1, 2 * w, side], [x, 0, 1.1 + side / 2], PAINT2))
         fill = rng.random()
         if fill < 0.5:
-            parts.append(box([0.9 * load, 1.7 * w, 0.7 * side + 0.3], [mid, 0, 1.3 + 0.3 * side],
-                             rng.choice([TRIM, METAL, PAINT]), taper=0.75))
+            parts.append(
+                box(
+                    [0.9 * load, 1.7 * w, 0.7 * side + 0.3],
+                    [mid, 0, 1.3 + 0.3 * side],
+                    rng.choice([TRIM, METAL, PAINT]),
+                    taper=0.75,
+                )
+            )
     axles = [front - 0.6 * cab_length, load_rear + 0.18 * load, load_rear + 0.18 * load + 1.3]
     if semi:
         axles.append(front - cab_length - 1.6)
@@ -189,8 +211,12 @@ def bus(rng: np.random.Generator) -> Mesh:
     length = rng.choice([rng.uniform(9, 13), rng.uniform(16.5, 18)], p=[0.8, 0.2])
     w, height = rng.uniform(1.22, 1.28), rng.uniform(2.9, 3.5)
     belt, f = 0.52 * height, length / 2
-    stations = [(f, 0.90 * w, 0.42 * height, 0.45 * height, 0.85 * w), (f - 0.1, w, 0.45 * height, 0.5 * height, 0.92 * w),
-                (f - 0.35, w, belt, 0.90 * height, 0.95 * w), (f - 0.7, w, belt, height, 0.94 * w)]
+    stations = [
+        (f, 0.90 * w, 0.42 * height, 0.45 * height, 0.85 * w),
+        (f - 0.1, w, 0.45 * height, 0.5 * height, 0.92 * w),
+        (f - 0.35, w, belt, 0.90 * height, 0.95 * w),
+        (f - 0.7, w, belt, height, 0.94 * w),
+    ]
     stations += [(x, w, belt, height, 0.94 * w) for x in np.linspace(f - 1.8, -f + 0.4, 6)]
     stations += [(-f, 0.95 * w, belt, 0.95 * height, 0.9 * w)]
     m = np.full((len(stations) - 1, 9), PAINT)
@@ -198,12 +224,21 @@ def bus(rng: np.random.Generator) -> Mesh:
     m[2:-1, [2, 6]] = GLASS
     m[3:, 3:6] = rng.choice([PAINT, PAINT2])
     m[-1, 2:7] = HOOD
-    parts = [_body(stations, 0.30, m), *_wheels([f - 2.6, -f + 3.0], w * 0.99, 0.48, 0.3),
-             *_lights(f + 0.02, -f, w, 0.8, 1.0)]
+    parts = [
+        _body(stations, 0.30, m),
+        *_wheels([f - 2.6, -f + 3.0], w * 0.99, 0.48, 0.3),
+        *_lights(f + 0.02, -f, w, 0.8, 1.0),
+    ]
     for _ in range(rng.integers(1, 4)):
         size = [rng.uniform(0.8, 2.6), rng.uniform(0.8, 1.7), rng.uniform(0.1, 0.3)]
-        parts.append(box(size, [rng.uniform(-0.4, 0.35) * length, 0, height + size[2] / 2 - 0.02],
-                         rng.choice([PAINT2, METAL, TRIM]), taper=0.9))
+        parts.append(
+            box(
+                size,
+                [rng.uniform(-0.4, 0.35) * length, 0, height + size[2] / 2 - 0.02],
+                rng.choice([PAINT2, METAL, TRIM]),
+                taper=0.9,
+            )
+        )
     for side in (-1.0, 1.0):
         parts.append(box([0.2, 0.2, 0.4], [f + 0.05, side * (w + 0.1), 0.75 * height], TRIM))
     return merge(parts)
@@ -217,17 +252,27 @@ def two_wheeler(rng: np.random.Generator) -> Mesh:
     thick = 0.12 if motor else 0.045
     parts = [tube([x, -thick / 2, r], [x, thick / 2, r], r, RUBBER, 12) for x in (x_front, x_rear)]
     head = [x_front - 0.22, 0, 1.0]
-    parts += [tube([x_front, 0, r], head, 0.035, METAL, 5),
-              tube([head[0], -0.32, 1.05], [head[0], 0.32, 1.05], 0.025, TRIM, 5)]
+    parts += [
+        tube([x_front, 0, r], head, 0.035, METAL, 5),
+        tube([head[0], -0.32, 1.05], [head[0], 0.32, 1.05], 0.025, TRIM, 5),
+    ]
     if motor:
-        parts += [box([0.75, 0.30, 0.38], [0.05, 0, 0.62], HOOD, taper=0.8), box([0.62, 0.28, 0.16], [-0.38, 0, 0.82], TRIM),
-                  box([0.25, 0.40, 0.45], [head[0] + 0.1, 0, 0.75], PAINT, taper=0.7)]
+        parts += [
+            box([0.75, 0.30, 0.38], [0.05, 0, 0.62], HOOD, taper=0.8),
+            box([0.62, 0.28, 0.16], [-0.38, 0, 0.82], TRIM),
+            box([0.25, 0.40, 0.45], [head[0] + 0.1, 0, 0.75], PAINT, taper=0.7),
+        ]
         if rng.random() < 0.4:
             parts.append(box([0.42, 0.45, 0.42], [x_rear - 0.05, 0, 1.05], PAINT2))
     else:
         seat = [-0.22, 0, 0.90]
-        for a, b in ((head, [0, 0, 0.32]), ([0, 0, 0.32], seat), (seat, head), (seat, [x_rear, 0, r]),
-                     ([0, 0, 0.32], [x_rear, 0, r])):
+        for a, b in (
+            (head, [0, 0, 0.32]),
+            ([0, 0, 0.32], seat),
+            (seat, head),
+            (seat, [x_rear, 0, r]),
+            ([0, 0, 0.32], [x_rear, 0, r]),
+        ):
             parts.append(tube(a, b, 0.025, PAINT, 5))
         parts.append(box([0.26, 0.16, 0.06], [seat[0], 0, 0.96], TRIM))
     if rng.random() < 0.85:

@@ -12,14 +12,33 @@ from .actors import Crowd, Density
 from .layout import Place
 from .look import Sensor, compress, develop, develop_thermal, random_light, random_sensor
 from .places import PLACES
-from .render import Rendered, Renderer, View
+from .rays import View
+from .render import Rendered, Renderer
 from .trajectories import look_at
+from .world import renderer_types
 
 VIEWS_PER_PLACE = 40  # building a place costs about as much as a few views of it
-_MIX = {"street": 0.22, "junction": 0.22, "roundabout": 0.14, "parking": 0.12, "town": 0.10, "park": 0.05, "plaza": 0.08,
-        "field": 0.04, "avenue": 0.03}
-_MIX_THERMAL = {"street": 0.12, "junction": 0.10, "roundabout": 0.06, "parking": 0.2, "town": 0.08, "park": 0.10, "plaza": 0.3,
-                "field": 0.04}
+_MIX = {
+    "street": 0.22,
+    "junction": 0.22,
+    "roundabout": 0.14,
+    "parking": 0.12,
+    "town": 0.10,
+    "park": 0.05,
+    "plaza": 0.08,
+    "field": 0.04,
+    "avenue": 0.03,
+}
+_MIX_THERMAL = {
+    "street": 0.12,
+    "junction": 0.10,
+    "roundabout": 0.06,
+    "parking": 0.2,
+    "town": 0.08,
+    "park": 0.10,
+    "plaza": 0.3,
+    "field": 0.04,
+}
 
 
 def camera_matrix(width_px: int, height_px: int, horizontal_fov_rad: float) -> F64:
@@ -30,7 +49,7 @@ def camera_matrix(width_px: int, height_px: int, horizontal_fov_rad: float) -> F
 
 def visible_boxes(rendered: Rendered, count: int) -> tuple[F32, I32]:
     """Boxes (count, 4) around each object's visible pixels, and their number of pixels (0: the box is all zero)."""
-    h, w = rendered.owner.shape
+    w = rendered.owner.shape[1]
     flat = rendered.owner.ravel()
     seen = np.flatnonzero(flat >= 0)
     boxes = np.zeros((count, 4), np.float32)
@@ -53,30 +72,51 @@ def _place(index: int, thermal: bool) -> tuple[Place, Renderer]:
     return place, Renderer(place.world)
 
 
-def random_view(seed: int, width_px: int = 512, height_px: int = 512, altitude_m: tuple[float, float] = (12.0, 130.0),
-                down_rad: tuple[float, float] = (0.35, 1.5708), thermal: bool = False, min_side_px: float = 4.0,
-                min_visible: float = 0.25) -> tuple[U8, F32, I32]:
+def random_view(
+    seed: int,
+    width_px: int = 512,
+    height_px: int = 512,
+    altitude_m: tuple[float, float] = (12.0, 130.0),
+    down_rad: tuple[float, float] = (0.35, 1.5708),
+    thermal: bool = False,
+    min_side_px: float = 4.0,
+    min_visible: float = 0.25,
+) -> tuple[U8, F32, I32]:
     """One picture drawn from ``seed``: consecutive seeds share a place, so count upwards for speed.
 
     Returns:
-        image (H, W, 3) uint8 BGR, boxes (N, 4) float32 xyxy px, class ids (N,) int32 into ``actors.CLASS_NAMES``. Objects
-        smaller than ``min_side_px`` (longer side) or less than ``min_visible`` visible are left out.
+        image (H, W, 3) uint8 BGR, boxes (N, 4) float32 xyxy px, class ids (N,) int32 into ``actors.CLASS_NAMES``.
+        Objects smaller than ``min_side_px`` (longer side) or less than ``min_visible`` visible are left out.
 
     Raises:
         MissingDependency: without the extra ``sim``.
     """
+    renderer_types()
     place, renderer = _place(seed // VIEWS_PER_PLACE, thermal)
     rng = np.random.default_rng([seed, 72, int(thermal)])
     night = thermal and bool(rng.random() < 0.5)
-    crowd = Crowd(place, rng, Density(rng.choice([10, 25, 50, 90]), rng.choice([0.3, 0.6, 0.9]), int(rng.integers(5, 70)),
-                                      rng.uniform(0.2, 0.9)), night)
+    crowd = Crowd(
+        place,
+        rng,
+        Density(
+            rng.choice([10, 25, 50, 90]), rng.choice([0.3, 0.6, 0.9]), int(rng.integers(5, 70)), rng.uniform(0.2, 0.9)
+        ),
+        night,
+    )
     world_rng = np.random.default_rng([seed, 73])
     light = random_light(world_rng)
     if night:
         light = replace(light, sun=light.sun * 0)
     objects = crowd.objects()
-    view = _random_camera(rng, place, [(o.world_from_object[0, 3], o.world_from_object[1, 3]) for o in objects], width_px, height_px,
-                          altitude_m, down_rad)
+    view = _random_camera(
+        rng,
+        place,
+        [(o.world_from_object[0, 3], o.world_from_object[1, 3]) for o in objects],
+        width_px,
+        height_px,
+        altitude_m,
+        down_rad,
+    )
     rendered = renderer.render(view, objects, light, thermal)
     sensor = random_sensor(rng)
     if thermal:
@@ -101,8 +141,15 @@ def _soft(sensor: Sensor) -> Sensor:
     return replace(sensor, blur_px=sensor.blur_px + 0.3, shake_px=(0.0, 0.0))
 
 
-def _random_camera(rng: np.random.Generator, place: Place, spots: list[tuple[float, float]], width_px: int, height_px: int,
-                   altitude_m: tuple[float, float], down_rad: tuple[float, float]) -> View:
+def _random_camera(
+    rng: np.random.Generator,
+    place: Place,
+    spots: list[tuple[float, float]],
+    width_px: int,
+    height_px: int,
+    altitude_m: tuple[float, float],
+    down_rad: tuple[float, float],
+) -> View:
     """Aimed near a random object (or anywhere), so that most views hold something."""
     altitude = float(np.exp(rng.uniform(np.log(altitude_m[0]), np.log(altitude_m[1]))))
     nadir = down_rad[1] > 1.3 and rng.random() < 0.45
@@ -115,7 +162,6 @@ def _random_camera(rng: np.random.Generator, place: Place, spots: list[tuple[flo
     back = altitude / np.tan(max(down, 0.2))
     position = np.array([*(aim - back * np.array([np.cos(yaw), np.sin(yaw)])), 0.0])
     position[2] = place.world.ground.height_m(position[0], position[1]) + altitude
-    return View(camera_matrix(width_px, height_px, fov), width_px, height_px,
-                look_at(position, yaw, down, rng.normal(0, 0.04)))
-
-
+    return View(
+        camera_matrix(width_px, height_px, fov), width_px, height_px, look_at(position, yaw, down, rng.normal(0, 0.04))
+    )

@@ -19,15 +19,21 @@ TERRAIN, WALL, ROOF, LEAF, PLAIN = range(5)  # kinds of static faces
 _LINEAR = linear(np.arange(256) / 255.0)
 
 
-def ray_caster(mesh: Mesh) -> Any:
-    """An Embree scene of ``mesh``; raises MissingDependency without the extra ``sim``."""
+def renderer_types() -> tuple[Any, Any]:
+    """Embree's scene and mesh; raises MissingDependency without the extra ``sim``."""
     try:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
     except ImportError as e:
         raise MissingDependency(f"no renderer: {e}", "the package embreex", "pip install 'uav_perception[sim]'") from e
-    scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32))
+    return EmbreeScene, TriangleMesh
+
+
+def ray_caster(mesh: Mesh) -> Any:
+    """An Embree scene of ``mesh``."""
+    scene_type, mesh_type = renderer_types()
+    scene = scene_type()
+    mesh_type(scene, np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int32))
     return scene
 
 
@@ -70,7 +76,8 @@ class Ground:
     def _pyramid(self) -> list[U8]:
         levels = [self.paint]
         while levels[-1].shape[0] > 64:
-            levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+            half = cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            levels.append(np.asarray(half, np.uint8))
         return levels
 
     def _texels(self, x: F32, y: F32, texture: U8) -> tuple[F32, F32]:
@@ -101,7 +108,7 @@ class Ground:
     def warmth_at(self, x: F32, y: F32) -> F32:
         """Temperature offset (N,) in the units of ``materials.temperature``."""
         u, v = self._texels(x, y, self.warmth)
-        return (_remap(self.warmth, u, v).astype(np.float32) - 128) / 128
+        return np.asarray((_remap(self.warmth, u, v).astype(np.float32) - 128) / 128, np.float32)
 
 
 def _remap(texture: U8, u: F32, v: F32) -> Any:
@@ -110,8 +117,9 @@ def _remap(texture: U8, u: F32, v: F32) -> Any:
     padded = -(-n // row) * row
     grid_u, grid_v = np.zeros(padded, np.float32), np.zeros(padded, np.float32)
     grid_u[:n], grid_v[:n] = u, v
-    out = cv2.remap(texture, grid_u.reshape(-1, row), grid_v.reshape(-1, row), cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE)
+    out = cv2.remap(
+        texture, grid_u.reshape(-1, row), grid_v.reshape(-1, row), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return out.reshape(padded, *texture.shape[2:])[:n]
 
 
@@ -166,11 +174,18 @@ class StaticBuilder:
         self.add(grid(np.stack([x, y, z], -1), 0), TERRAIN, (0, 0, 0))
 
     def build(self) -> Static:
-        return Static(merge(self.meshes), np.concatenate(self.kinds), np.concatenate(self.colors),
-                      np.concatenate(self.warmths), np.concatenate(self.tags))
+        return Static(
+            merge(self.meshes),
+            np.concatenate(self.kinds),
+            np.concatenate(self.colors),
+            np.concatenate(self.warmths),
+            np.concatenate(self.tags),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class World:
+    """Ground and everything on it that stays."""
+
     ground: Ground
     static: Static
