@@ -18,13 +18,12 @@ from typing import Any
 import onnx
 
 from ..config import BuilderConfig
-from ..detect.preprocess import PreprocessSpec
 from ..engine.manifest import MANIFEST, EngineFile, Manifest, sha256_of
 from ..engine.onnxruntime import OnnxRuntimeEngine
 from ..errors import GateMissed, WorkFailed
 from .accuracy import Outputs, Task, latency_ms, layer_snr_db, output_error_percent, run
 from .calibrate import Feeds, Progress, collect, no_progress
-from .data import Drawn, feeds_of
+from .data import Drawn, Preprocess
 from .graph import Model, load_float_model, name_nodes, weighted_layers
 from .placement import float_by_rule, place
 from .prepare import prepare
@@ -44,7 +43,7 @@ class Request:
     out: Path
     drawn: Drawn
     sources: tuple[str, ...]
-    spec: PreprocessSpec
+    preprocess: Preprocess
     target: str = "onnxruntime"
     precision: str = "int8"
     gate: float | None = None
@@ -106,7 +105,7 @@ def _build_into(request: Request, work: Path, progress: Progress) -> tuple[Manif
     name = request.model.stem
     model = load_float_model(request.model)
     name_nodes(model)
-    feeds = feeds_of(request.drawn.pictures, model.graph.input[0].name, request.spec)
+    feeds = request.preprocess.feeds(request.drawn.pictures)
     shutil.copyfile(request.model, work / f"{name}.onnx")
     files = [_entry(work / f"{name}.onnx", "onnxruntime", "fp32")]
     quantised_model = None
@@ -223,7 +222,7 @@ def _save(model: Model, request: Request, path: Path) -> None:
     """Write a Q/DQ model with the metadata the run time needs; names that only explain are left out to save room."""
     given = {p.key: p.value for p in onnx.load(str(request.model), load_external_data=False).metadata_props}
     del model.metadata_props[:]
-    for key, value in {**given, "preprocess": request.spec.to_json(), "precision": "int8"}.items():
+    for key, value in {**given, "preprocess": request.preprocess.text, "precision": "int8"}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     del model.graph.value_info[:]
@@ -245,8 +244,8 @@ def _manifest(request: Request, model: Model, files: tuple[EngineFile, ...], acc
     int8 = request.precision == "int8"
     return Manifest(
         name=request.model.stem, source={"file": request.model.name, "sha256": sha256_of(request.model)}, files=files,
-        preprocess={"specification": request.spec.to_json(), "hash": request.spec.hash},
-        metadata={**metadata, "preprocess": request.spec.to_json()}, inputs=described[0], outputs=described[1],
+        preprocess={"specification": request.preprocess.text, "hash": request.preprocess.hash},
+        metadata={**metadata, "preprocess": request.preprocess.text}, inputs=described[0], outputs=described[1],
         calibration={"sources": [Path(s).name for s in request.sources], "sha256": drawn.sha256,
                      "drawn": len(drawn.names), "population": drawn.population, "seed": drawn.seed,
                      "pictures": list(drawn.names)},

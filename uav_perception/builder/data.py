@@ -12,9 +12,11 @@ import numpy as np
 
 from ..camera.bag import BagPictures
 from ..camera.files import SUFFIXES
+from ..depth_pose.dense import planes
 from ..detect.families import FAMILIES, recognise
-from ..detect.preprocess import Preprocessor, PreprocessSpec
+from ..detect.preprocess import METADATA_KEY, Preprocessor, PreprocessSpec
 from ..engine import Engine
+from ..engine.manifest import hash_of
 from ..errors import InputError, ModelError, SourceError
 from ..records import F32, U8
 
@@ -32,10 +34,11 @@ class Drawn:
     seed: int
 
 
-def draw(sources: Sequence[str | Path], count: int, seed: int, topic: str = "") -> Drawn:
-    """Draw ``count`` pictures (all, when there are fewer) from image folders, searched with their sub-folders, or bags.
+def draw(sources: Sequence[str | Path], count: int, seed: int, topic: str = "", window: int = 1) -> Drawn:
+    """Draw ``count`` windows (all, when there are fewer) from image folders, searched with their sub-folders, or bags.
 
-    The draw depends on nothing but the sorted names, ``count`` and ``seed``.
+    A window is ``window`` consecutive pictures: what a network with several inputs sees at once. The draw depends on
+    nothing but the sorted names, ``count``, ``seed`` and ``window``.
 
     Raises:
         SourceError: no pictures, one that cannot be decoded, or one that is not 8 bits a channel.
@@ -44,8 +47,8 @@ def draw(sources: Sequence[str | Path], count: int, seed: int, topic: str = "") 
     offers: list[tuple[str, Callable[[], U8]]] = []
     for source in map(Path, sources):
         offers += _bag(source, topic) if _is_bag(source) else _folder(source)
-    order = np.random.default_rng(seed).permutation(len(offers))[:count]
-    chosen = [offers[i] for i in sorted(order)]
+    starts = np.random.default_rng(seed).permutation(max(1, len(offers) - window + 1))[:count]
+    chosen = [offers[min(i + k, len(offers) - 1)] for i in sorted(starts) for k in range(window)]
     digest = hashlib.sha256()
     pictures = []
     for name, decode in chosen:
@@ -56,10 +59,20 @@ def draw(sources: Sequence[str | Path], count: int, seed: int, topic: str = "") 
     return Drawn(tuple(pictures), tuple(n for n, _ in chosen), digest.hexdigest(), len(offers), seed)
 
 
-def feeds_of(pictures: Sequence[U8], name: str, spec: PreprocessSpec) -> list[dict[str, F32]]:
-    """Network inputs of ``pictures``, made as at run time."""
-    preprocess = Preprocessor(spec)
-    return [{name: preprocess(p)[0].copy()} for p in pictures]
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes each input: the run time's own function, its description and the description's hash."""
+
+    inputs: tuple[str, ...]
+    apply: Callable[[U8], F32]
+    text: str
+    hash: str
+
+    def feeds(self, pictures: Sequence[U8]) -> list[dict[str, F32]]:
+        """Network inputs: consecutive pictures go to consecutive inputs."""
+        blobs = [self.apply(p).copy() for p in pictures]
+        step = len(self.inputs)
+        return [dict(zip(self.inputs, blobs[i:i + step], strict=True)) for i in range(0, len(blobs) - step + 1, step)]
 
 
 def _is_bag(path: Path) -> bool:
@@ -106,30 +119,35 @@ def read_picture(path: Path) -> U8:
     return np.asarray(raw, np.uint8)
 
 
-def spec_of(engine: Engine, text: str = "") -> PreprocessSpec:
+def preprocess_of(engine: Engine, text: str = "") -> Preprocess:
     """The preprocessing of a model: given in ``text``, else in its metadata, else its detector family's.
 
     Raises:
-        InputError: more than one input, or no fixed (1, 3, H, W) float32 input.
+        InputError: an input that is not float32 of fixed (1, 3, H, W), or inputs of different sizes.
         ModelError: none of the three says how pictures become inputs.
     """
     shape = engine.inputs[0].shape
-    if len(engine.inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3) or None in shape:
+    alike = all(s.shape == shape and s.dtype == np.float32 for s in engine.inputs)
+    if not alike or len(shape) != 4 or shape[:2] != (1, 3) or None in shape:
         shown = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in engine.inputs)
-        raise InputError(f"model {engine.info.name} with inputs {shown}", "one float32 input of fixed (1, 3, H, W)",
+        raise InputError(f"model {engine.info.name} with inputs {shown}", "float32 inputs of one fixed (1, 3, H, W)",
                          "export it so; pictures can calibrate no other kind")
+    names = tuple(s.name for s in engine.inputs)
     height, width = int(shape[2] or 0), int(shape[3] or 0)
-    if text:
-        return parse_preprocess(text, width, height)
-    known = PreprocessSpec.from_metadata(engine.metadata)
-    if known is None:
+    written = engine.metadata.get(METADATA_KEY, "")
+    if not text and '"shrink"' in written:  # the depth and pose networks have a preprocessing of their own
+        return Preprocess(names, lambda image: planes(image, width, height), written, hash_of(written)[:16])
+    spec = parse_preprocess(text, width, height) if text else PreprocessSpec.from_metadata(engine.metadata)
+    if spec is None:
         try:
             outputs = [tuple(int(n or 0) for n in s.shape) for s in engine.outputs]
-            known = FAMILIES[recognise(outputs, width, height)].preprocess
+            spec = FAMILIES[recognise(outputs, width, height)].preprocess
         except ModelError as e:
             raise ModelError(f"model {engine.info.name} without preprocessing in its metadata, of no known family",
                              "how pictures become inputs", "give --preprocess, see docs/engines.md") from e
-    return known.sized(width, height)
+    spec = spec.sized(width, height)
+    preprocessor = Preprocessor(spec)
+    return Preprocess(names, lambda image: preprocessor(image)[0], spec.to_json(), spec.hash)
 
 
 def parse_preprocess(text: str, width_px: int, height_px: int) -> PreprocessSpec:

@@ -154,6 +154,7 @@ def name_nodes(model: Model) -> None:
 def _drop_weight_inputs(model: Model) -> None:
     """Old exporters list weights as inputs too; as such they could not be folded or quantised."""
     weights = {i.name for i in model.graph.initializer}
+    model.ir_version = max(model.ir_version, 4)  # the first in which initialisers need not be inputs
     real = [v for v in model.graph.input if v.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(real)

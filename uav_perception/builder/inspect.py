@@ -13,7 +13,7 @@ from ..engine.manifest import MANIFEST, read_manifest
 from ..engine.select import open_engine
 from ..errors import InputError, UavPerceptionError
 from .accuracy import DetectionTask, LabelledSet, latency_ms, output_error_percent
-from .data import draw, feeds_of, spec_of
+from .data import draw, preprocess_of
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def compare(a: Path, b: Path, data: Path, preprocess: str, fold: Mapping[str, Se
     if first.inputs != second.inputs or {s.name for s in first.outputs} != {s.name for s in second.outputs}:
         raise InputError(f"engines {a} and {b}", "equal inputs and outputs", "compare builds of one model")
     labelled = (data / "annotations.json").is_file()
-    drawn = draw([data], config.judge_pictures * 4, config.seed)
-    feeds = feeds_of(drawn.pictures, first.inputs[0].name, spec_of(first, preprocess))
+    drawn = draw([data], config.judge_pictures * 4, config.seed, window=len(first.inputs))
+    feeds = preprocess_of(first, preprocess).feeds(drawn.pictures)
     outputs = [[{k: v.copy() for k, v in engine.infer(f).items()} for f in feeds] for engine in (first, second)]
     found: dict[str, Any] = {
         "a": asdict(first.info), "b": asdict(second.info), "pictures": len(feeds),

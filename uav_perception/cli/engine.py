@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from ..builder.accuracy import DetectionTask, LabelledSet
     from ..builder.build import Request, build
-    from ..builder.data import draw, spec_of
+    from ..builder.data import draw, preprocess_of
     from ..engine.onnxruntime import OnnxRuntimeEngine
 
     given = {"method": args.method, "pictures": args.pictures, "seed": args.seed}
@@ -70,14 +70,14 @@ def _build(args: argparse.Namespace) -> int:
         raise InputError(f"--gate {args.gate}", "a number >= 0", "correct the gate")
     model = Path(args.model)
     engine = OnnxRuntimeEngine(model)
-    spec = spec_of(engine, args.preprocess)
+    preprocess = preprocess_of(engine, args.preprocess)
     engine.close()
     sets = tuple(LabelledSet.parse(text) for text in args.eval)
     task = DetectionTask(sets, DetectorConfig(), config.eval_pictures, config.seed, parse_maps(args.map))
-    drawn = draw(args.calib, config.pictures, config.seed, args.calib_topic)
+    drawn = draw(args.calib, config.pictures, config.seed, args.calib_topic, len(preprocess.inputs))
     options = {"sm": args.sm, "dla_core": args.dla, "timing_cache": args.timing_cache,
                "implicit": args.implicit}
-    manifest = build(Request(model, Path(args.out), drawn, tuple(args.calib), spec, args.target, args.precision,
+    manifest = build(Request(model, Path(args.out), drawn, tuple(args.calib), preprocess, args.target, args.precision,
                              args.gate, task if sets else None, config, options), _progress)
     a = manifest.accuracy
     print(f"{args.out}: {', '.join(f.file for f in manifest.files)}; report.html says what it cost")
