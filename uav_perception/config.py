@@ -156,6 +156,7 @@ class LsartConfig(_Checked):
     aspect: bool = param(True, "estimate aspect")
     figure: bool = param(True, "refine the box by figure and ground colours")
     figure_contrast: float = param(0.3, "figure/ground contrast from which the refinement acts", lo=0.0, hi=1.0)
+    figure_rigidity: float = param(0.46, "scale filter response above which it does not", lo=0.0, hi=1.0)
     camera_motion: bool = param(True, "move the search window with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")
     quality_min: float = param(0.45, "peak quality below which a frame is no evidence", lo=0.0, hi=1.0)
@@ -172,6 +173,7 @@ class DepthPoseConfig(_Checked):
     depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
     pose_model: str = param("", "pose engine or ONNX; empty = the package's own, none = geometry alone")
     camera_pitch_deg: float = param(0.0, "camera below the body's forward axis, degrees (90 = straight down)", lo=-90.0, hi=90.0)
+    expect_level: bool = param(True, "the vehicle flies about level, so the mounting tells where down is")
     camera_position_m: tuple[float, ...] = param([0.0, 0.0, 0.0], "camera in base_link (forward, left, up), m")
     features: int = param(400, "corners followed", lo=50, hi=5000)
     window: int = param(6, "keyframes adjusted together with the newest frame", lo=2, hi=20)
@@ -179,7 +181,7 @@ class DepthPoseConfig(_Checked):
     blank_std: float = param(3.0, "an image with less spread is blank, grey levels", lo=0.0, hi=100.0)
     gap_max_s: float = param(1.0, "after a longer gap between usable frames the run starts anew, s", lo=0.01, hi=600.0)
     product_width_px: int = param(416, "depth, flow and cloud are at most this wide, px", lo=32, hi=8192)
-    fuse_reach: float = param(0.03, "radius in which a measured point bends the network's depth, share of the width",
+    fuse_reach: float = param(0.015, "radius in which a measured point bends the network's depth, share of the width",
                               lo=0.005, hi=0.5)
     scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)
     nav_motion_min_m: float = param(1.0, "navigation displacement below this says nothing about scale, m", lo=0.05, hi=100.0)
@@ -188,6 +190,8 @@ class DepthPoseConfig(_Checked):
     motion_threshold_px: float = param(1.0, "image motion that counts as moving against the scene, px of the product",
                                        lo=0.1, hi=50.0)
     threads: int = param(0, "CPU inference threads; 0 = chosen from the machine", lo=0, hi=256)
+    tf: str = param("always", "when odom -> base_link goes to /tf; a transform cannot say that its scale is unknown: "
+                    "metric = only with a metric scale", choices=("always", "metric", "never"))
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,12 @@ def test_image_is_the_picture_and_overlay_is_drawn(graph, client):
     assert pixels.shape == drawn.shape == (240, 320, 3) and pixels.std() > 20
 
 
-def test_odometry_without_a_scale_says_so_and_no_transform_is_invented(graph, client):
+def test_odometry_without_a_scale_says_so(graph, client):
     status = convert.status_values(client.heard[f"{NS}/odometry/status"][-1])
     assert status["scale"] == "UNIT"
     assert client.heard[f"{NS}/odometry"][-1].pose.covariance[0] == convert.UNKNOWN_VARIANCE
-    assert not client.heard["/tf"]
+    transforms = [t for m in list(client.heard["/tf"]) for t in m.transforms]
+    assert transforms and {(t.header.frame_id, t.child_frame_id) for t in transforms} == {("odom", "base_link")}
 
 
 def test_diagnostics_have_rate_age_drops_and_the_engine(graph, client):

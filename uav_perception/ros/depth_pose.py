@@ -22,9 +22,10 @@ HEIGHT_VALID_NS = 500_000_000  # a rangefinder that was silent for longer knows 
 
 
 class DepthPoseNode(StageNode):
-    """Metres only when something gave a scale: `depth` and /tf then, `depth/relative` otherwise.
+    """Metres only when something gave a scale: `depth` and `points` then, `depth/relative` otherwise.
 
     `odometry` is always published; without a scale the variance of its position is 1e6 and `odometry/status` says UNIT.
+    A transform has neither: parameter `tf` says whether it is sent without a scale.
     """
 
     NAME, CONFIG = "depth_pose", DepthPoseConfig
@@ -60,7 +61,9 @@ class DepthPoseNode(StageNode):
     def load(self) -> None:
         from ..depth_pose.estimator import make_depth_pose
 
-        self._estimator = make_depth_pose(self.parameters.read(DepthPoseConfig))
+        config = self.parameters.read(DepthPoseConfig)
+        self._transforms = config.tf
+        self._estimator = make_depth_pose(config)
         self.engine = getattr(self._estimator, "engine_info", None)
 
     def begin(self) -> None:
@@ -84,7 +87,7 @@ class DepthPoseNode(StageNode):
             self._scale = pose.scale
             self._odometry.publish(convert.odometry_message(pose))
             self._odometry_status.publish(convert.odometry_status_message(pose))
-            if pose.scale is Scale.METRIC:
+            if self._transforms == "always" or (self._transforms == "metric" and pose.scale is Scale.METRIC):
                 self._tf.publish(convert.transform_message(pose))
         metric = isinstance(result.depth, DepthMap)
         topic = self._depth if metric else self._relative

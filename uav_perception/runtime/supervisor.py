@@ -118,13 +118,14 @@ class Supervisor:
         return {c.name: c.process.pid for c in self._children.values() if c.process is not None}
 
     def stop(self, grace_s: float, last: Collection[str] = (), last_s: float = 0.0) -> dict[str, int]:
-        """SIGINT to all, SIGKILL after ``grace_s``; then the same to those named in ``last``, with ``last_s``.
+        """SIGINT to all, SIGKILL after ``grace_s``; then the same to those in ``last``, with ``last_s`` plus the rest.
 
         Returns the exit codes.
         """
+        deadline_s = time.monotonic() + grace_s + last_s
         running = [c for c in self._children.values() if c.process is not None]
         self._end([c for c in running if c.name not in last], grace_s)
-        self._end([c for c in running if c.name in last], last_s)
+        self._end([c for c in running if c.name in last], deadline_s - time.monotonic())
         codes = {c.name: c.process.returncode for c in running if c.process is not None}
         if any(code == -signal.SIGKILL for code in codes.values()):
             clean_shared_memory()
