@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
-from ..errors import RecordError, UavPerceptionError
+from ..errors import RecordError
 from ..records import Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker
 from .target import checked_start_box
@@ -86,13 +87,15 @@ class TargetLock:
             return
         try:
             track = self._tracker.update(frame, detections)
-        except (UavPerceptionError, ValueError, ArithmeticError, RuntimeError, IndexError) as e:
+        except Exception as e:  # whatever an engine throws: the identities of the others must go on
             self._state = "FAILED"
             self._message = f"target tracker failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
             return
         if track.id != self._track.id:
             raise RecordError(f"target tracker changed id {self._track.id} to {track.id}", "a stable id",
                               "fix the tracker")
+        if track.state is TrackState.TRACKED and track.last_seen_ns < frame.stamp_ns:
+            track = replace(track, state=TrackState.OCCLUDED)  # LOCKED means: in this image
         self._track, self._state, self._message = track, _STATE_OF[track.state], ""
         if self._state == "LOCKED":
             self._seen.append(track)

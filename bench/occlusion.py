@@ -1,0 +1,231 @@
+"""The operator's lock through full occlusions of 1-3 s: is it reported, and is the right target found again?
+
+Cases come from recordings with truth (``--bags``: rendered flights, where buildings, bridges and trees hide things)
+and from real footage (``--sequences``: OTB-style folders) with ground-fixed canopies drawn in the target's way.
+The whole tracker stage runs, with detections made of the truth (jitter, misses; none of what is hidden).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from uav_perception.camera.bag import BagPictures
+from uav_perception.camera.files import FolderPictures
+from uav_perception.config import LsartConfig, TrackerConfig
+from uav_perception.errors import InputError
+from uav_perception.geometry import box_iou, clip_boxes
+from uav_perception.offline.truth import BagTruth
+from uav_perception.records import Detections, Frame
+from uav_perception.track.camera_motion import CameraMotion
+from uav_perception.track.stage import make_tracker
+
+F64 = NDArray[np.float64]
+HIDDEN, SEEN = 0.1, 0.7  # visibilities
+LEAD_S, AFTER_S = 1.5, 2.0
+MIN_S, MAX_S = 1.0, 3.2
+REPORT_FRAMES = 5
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bags", type=Path, nargs="*", default=[], help="recordings with truth/boxes")
+    parser.add_argument("--sequences", type=Path, default=Path(__file__).parents[2] / "shared/data/sot",
+                        help="folder of OTB-style sequences to draw canopies over; 'none' for none")
+    parser.add_argument("--trackers", nargs="+", default=["lsart", "csrt", "kcf"])
+    parser.add_argument("--no-detections", action="store_true", help="let the target tracker do all alone")
+    parser.add_argument("--limit", type=int, default=1000, help="at most so many cases")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Frames from before to after one occlusion, with the truth of the target (row per frame) and of the others."""
+
+    name: str
+    stamps_ns: list[int]
+    images: list[Any]
+    box: F64  # (T, 4)
+    visibility: F64  # (T,)
+    others: list[F64]  # T arrays (N, 4) of what else a detector would see
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Shares of cases reported and regained, for every tracker."""
+    rows_of: dict[str, list[dict[str, Any]]] = {name: [] for name in args.trackers}
+    for case in itertools.islice(_cases(args), args.limit):
+        for name, rows in rows_of.items():
+            rows.append(fly(case, name, not args.no_detections))
+    report: dict[str, Any] = {"trackers": {}}
+    for name, rows in rows_of.items():
+        n = len(rows)
+        if not n:
+            raise InputError("no occlusion of 1-3 s in the recordings", "bags with truth, or sequences", "give others")
+        report["trackers"][name] = {
+            "reported_within_5_frames": round(sum(r["report_frames"] <= REPORT_FRAMES for r in rows) / n, 3),
+            "regained": round(sum(r["regained"] for r in rows) / n, 3),
+            "wrong_target": round(sum(r["wrong"] for r in rows) / n, 3),
+            "cases": rows}
+    return report
+
+
+def _cases(args: argparse.Namespace) -> Iterator[Case]:
+    for path in args.bags:
+        yield from bag_cases(path)
+    if str(args.sequences) != "none":
+        for folder in sorted(args.sequences.glob("*")):
+            if (folder / "groundtruth.txt").is_file():
+                yield from drawn_cases(folder)
+
+
+def fly(case: Case, target_tracker: str, detect: bool) -> dict[str, Any]:
+    """One case with one target tracker: when was the occlusion reported, was the target found again, and as what."""
+    stage = make_tracker(TrackerConfig(target_tracker=target_tracker), LsartConfig())
+    rng = np.random.default_rng(0)
+    hidden = np.flatnonzero(case.visibility <= HIDDEN)
+    first, last = int(hidden[0]), int(hidden[-1])
+    states, ious = [], []
+    locked_id = None
+    for k, (stamp_ns, image) in enumerate(zip(case.stamps_ns, case.images, strict=True)):
+        visible = case.visibility[k] > 0.5
+        boxes = np.concatenate([case.others[k], case.box[k][None][: int(visible)]])
+        stage.update(Frame(k, stamp_ns, image), detected(boxes, stamp_ns, image.shape, rng) if detect else None)
+        if k == 2:
+            stage.lock_box(case.box[k])
+            locked_id = stage.target.track.id if stage.target.track else None
+        status = stage.target
+        same = status.track is not None and status.track.id == locked_id
+        states.append(status.state)
+        ious.append(float(box_iou(status.track.xyxy_px, case.box[k])[0, 0]) if same and status.track else 0.0)
+    quiet = [k for k in range(first, last + 1) if states[k] != "LOCKED"]
+    after = [k for k in range(last + 1, len(states)) if case.visibility[k] > SEEN]
+    end = states[-1] == "LOCKED"
+    return {"name": case.name, "hidden_frames": last - first + 1,
+            "report_frames": (quiet[0] - first if quiet else 10**6),
+            "locked_while_hidden": sum(states[k] == "LOCKED" for k in range(first + REPORT_FRAMES, last + 1)),
+            "tracked_before": bool(states[first - 1] == "LOCKED" or max(ious[3:first], default=0) > 0.5),
+            "regained": bool(end and ious[-1] > 0.4),
+            "regain_frames": next((k - last for k in after if states[k] == "LOCKED" and ious[k] > 0.4), None),
+            "wrong": bool(end and ious[-1] < 0.1)}
+
+
+def detected(boxes: F64, stamp_ns: int, shape: tuple[int, ...], rng: np.random.Generator) -> Detections:
+    """A detector's answer: 4 % jitter, 10 % misses."""
+    kept = boxes[rng.random(len(boxes)) > 0.1]
+    sides = np.tile(kept[:, 2:] - kept[:, :2], 2)
+    noisy = clip_boxes(kept + rng.normal(0, 0.04, kept.shape) * sides, shape[1], shape[0])
+    noisy = np.hstack([noisy[:, :2], np.maximum(noisy[:, 2:], noisy[:, :2])])
+    return Detections(stamp_ns, noisy, rng.uniform(0.5, 1.0, len(noisy)), np.zeros(len(noisy)))
+
+
+def bag_cases(path: Path) -> Iterator[Case]:
+    """Objects that vanish inside the image for 1-3 s and come back."""
+    pictures, truth = BagPictures(path), BagTruth(path, 1_000_000)
+    stamps, seen = [], []
+    decoders = []
+    for picture in pictures.pictures():
+        found = truth.boxes(picture.stamp_ns)
+        stamps.append(picture.stamp_ns)
+        decoders.append(picture.decode)
+        seen.append({} if found is None else {
+            i: (box, v) for i, box, v in zip(found.ids, found.xyxy_px, found.visibility, strict=True)})
+    height, width = decoders[0]().shape[:2]
+    t = np.array(stamps) / 1e9
+    images = [functools.cache(d) for d in decoders]
+    for target in sorted({i for s in seen for i in s}):
+        visibility = np.array([s[target][1] if target in s else 0.0 for s in seen])
+        known = np.array([target in s and s[target][1] > SEEN for s in seen])
+        if known.sum() < 4:
+            continue
+        boxes = np.array([s[target][0] if target in s else np.full(4, np.nan) for s in seen])
+        at = np.flatnonzero(known)
+        boxes = np.stack([np.interp(t, t[at], boxes[at, c]) for c in range(4)], axis=1)
+        if np.sqrt(np.prod(boxes[at[0], 2:] - boxes[at[0], :2])) < 12:
+            continue
+        for a, b in _gaps(visibility, t):
+            inside = (boxes[a:b, :2] > 0).all() and (boxes[a:b, 2:] < [width, height]).all()
+            lead, tail = np.searchsorted(t, t[a] - LEAD_S), min(len(t), int(np.searchsorted(t, t[b] + AFTER_S)))
+            if not inside or not known[lead:lead + 3].all() or not known[tail - 3:tail].all():
+                continue
+            part = slice(int(lead), tail)
+            others = [np.array([box for i, (box, v) in s.items() if i != target and v > 0.5]).reshape(-1, 4)
+                      for s in seen[part]]
+            yield Case(f"{path.stem}/{target}@{a}", stamps[part], [d() for d in images[part]], boxes[part],
+                       visibility[part], others)
+
+
+def _gaps(visibility: F64, t: F64) -> Iterator[tuple[int, int]]:
+    """(first hidden, first seen again) frames of full occlusions that last 1-3 s."""
+    hidden = np.concatenate([[False], visibility <= HIDDEN, [False]])
+    edges = np.flatnonzero(np.diff(hidden.astype(int)))
+    for a, b in edges.reshape(-1, 2).tolist():
+        if a > 0 and b < len(t) and MIN_S <= t[b] - t[a] <= MAX_S:
+            yield a, b
+
+
+def drawn_cases(folder: Path) -> Iterator[Case]:
+    """Real footage with a canopy fixed to the ground, drawn over the way the target takes for about 1.5 s."""
+    pictures = FolderPictures(folder, 10.0 if folder.name.startswith("uav123") else 25.0)
+    images = [p.decode() for p in pictures.pictures()]
+    t = np.array(pictures.stamps_ns) / 1e9
+    xywh = np.loadtxt(folder / "groundtruth.txt", delimiter=",").reshape(-1, 4)[: len(images)]
+    boxes = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
+    camera = CameraMotion(400, 110)
+    steps = [camera.step(image, boxes[max(0, k - 1)][None]).cur_from_prev for k, image in enumerate(images)]
+    rng = np.random.default_rng(len(images))
+    for start_s in np.arange(t[0] + LEAD_S + 0.5, t[-1] - AFTER_S - 1.5, 2.5):
+        a, b = int(np.searchsorted(t, start_s)), int(np.searchsorted(t, start_s + 1.5))
+        ground = [np.eye(3)]  # frame a to frame k, for k from a on; then backwards
+        for k in range(a + 1, len(images)):
+            ground.append(steps[k] @ ground[-1])
+        before = [np.eye(3)]
+        for k in range(a, 0, -1):
+            before.insert(0, np.linalg.inv(steps[k]) @ before[0])
+        to_frame = before[:-1] + ground
+        corners = np.concatenate([_map(np.linalg.inv(to_frame[k]), _corners(boxes[k])) for k in range(a, b)])
+        hull = cv2.convexHull(corners.astype(np.float32)).reshape(-1, 2).astype(np.float64)
+        hull = (hull - hull.mean(axis=0)) * 1.1 + hull.mean(axis=0)
+        drawn, visibility = [], []
+        texture = _canopy(images[a], rng)
+        for k, image in enumerate(images):
+            mask = np.zeros(image.shape[:2], np.uint8)
+            cv2.fillConvexPoly(mask, np.rint(_map(to_frame[k], hull)).astype(np.int32), 255)
+            cover = cv2.warpPerspective(texture, to_frame[k], (image.shape[1], image.shape[0]),
+                                        borderMode=cv2.BORDER_REFLECT)
+            drawn.append(np.where(mask[:, :, None] > 0, cover, image))
+            x1, y1, x2, y2 = np.rint(clip_boxes(boxes[k], image.shape[1], image.shape[0])).astype(int)
+            inside = mask[y1:y2, x1:x2]
+            visibility.append(1.0 - float((inside > 0).mean()) if inside.size else 0.0)
+        seen = np.array(visibility)
+        for first, again in _gaps(seen, t):
+            lead = int(np.searchsorted(t, t[first] - LEAD_S))
+            tail = min(len(t), int(np.searchsorted(t, t[again] + AFTER_S)))
+            if (seen[lead:lead + 3] > 0.95).all() and (seen[tail - 3:tail] > 0.95).all():
+                part = slice(lead, tail)
+                yield Case(f"{folder.name}@{first}", pictures.stamps_ns[part], drawn[part], boxes[part], seen[part],
+                           [np.zeros((0, 4))] * (tail - lead))
+
+
+def _map(H: F64, points: F64) -> F64:
+    q = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ H.T
+    return np.asarray(q[:, :2] / q[:, 2:])
+
+
+def _corners(box: F64) -> F64:
+    return np.asarray(box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2))
+
+
+def _canopy(image: Any, rng: np.random.Generator) -> Any:
+    """Leaves: blotches of two scales about the picture's own mean shade, greenish."""
+    h, w = image.shape[:2]
+    fine = cv2.resize(rng.normal(0, 1, (h // 3, w // 3)), (w, h))
+    coarse = cv2.resize(rng.normal(0, 1, (h // 12 + 1, w // 12 + 1)), (w, h))
+    shade = image.mean() + 0.25 * image.std() * fine + 0.4 * image.std() * coarse
+    return np.clip(shade[:, :, None] * [0.75, 1.05, 0.85], 0, 255).astype(np.uint8)
