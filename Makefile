@@ -13,7 +13,7 @@ help:  ## this list
 
 setup: $(VENV)/.ready  ## make .venv with everything a machine without ROS needs
 
-$(VENV)/.ready: setup.py constraints.txt $(wildcard uav_perception/ros/interfaces/msg/*/*.msg)
+$(VENV)/.ready: setup.py constraints.txt uav_perception/ros/interfaces/build.py uav_perception/camera/bag_types.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python %d.%d found; expected 3.10 or newer; run make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python without venv; expected the venv module; apt install python3-venv"; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -28,6 +28,9 @@ from ...errors import MissingDependency, UavPerceptionError, WorkFailed
 from . import DEFINITIONS
 
 STAMP = "uav_perception_build.json"
+# lets ROS tools find this environment's packages without a setup script to source; a sourced distribution wins
+PTH_FILE = "uav_perception_ament.pth"
+PTH_TEXT = "import os, sys; os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)\n"
 # packages whose messages ours contain, and what every generated message description refers to
 DEPENDENCIES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "service_msgs", "action_msgs",
                 "unique_identifier_msgs")
@@ -245,6 +248,7 @@ def main() -> int:
                 print(f"{package}: already built")
             else:
                 build(package)
+                (site_packages() / PTH_FILE).write_text(PTH_TEXT)
                 print(f"{package}: built into {site_packages() / package}")
     except UavPerceptionError as e:
         print(f"interfaces: {type(e).__name__}: {e}", file=sys.stderr)
