@@ -64,6 +64,8 @@ def _check(name: str, value: Any, kind: Any, meta: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class CameraConfig(_Checked):
+    """Where frames come from, and how."""
+
     source: str = param("demo", "demo, sim:SCENE, a video, an image folder, bag:PATH, v4l2:/dev/videoN, csi:N, rtsp://...")
     calibration: str = param("", "camera_info_manager YAML; empty = the source's own intrinsics or none")
     frame_id: str = param("camera_optical", "frame of images, boxes and depth")
@@ -80,6 +82,8 @@ class CameraConfig(_Checked):
 
 @dataclass(frozen=True)
 class DetectorConfig(_Checked):
+    """Which network looks, and what it reports."""
+
     model: str = param("", "engine, manifest folder or ONNX; empty = the package's own aerial detector")
     family: str = param("auto", "output layout of the model",
                         choices=("auto", "uavdet", "yolox", "nanodet", "yolov5", "yolov8", "ssd", "end2end"))
@@ -170,6 +174,8 @@ class LsartConfig(_Checked):
 
 @dataclass(frozen=True)
 class DepthPoseConfig(_Checked):
+    """Ego-motion, depth, and where metres come from."""
+
     depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
     pose_model: str = param("", "pose engine or ONNX; empty = the package's own, none = geometry alone")
     camera_pitch_deg: float = param(0.0, "camera below the body's forward axis, degrees (90 = straight down)", lo=-90.0, hi=90.0)
@@ -196,6 +202,8 @@ class DepthPoseConfig(_Checked):
 
 @dataclass(frozen=True)
 class FlightLinkConfig(_Checked):
+    """What reaches the autopilot, and how fresh it must be."""
+
     url: str = param("", "autopilot: udpout:host:port, udpin:host:port, serial device[:baud]; empty = no link")
     system_id: int = param(1, "MAVLink system id (the vehicle's)", lo=1, hi=255)
     component_id: int = param(191, "MAVLink component id (191 = onboard computer)", lo=1, hi=255)
@@ -319,6 +327,7 @@ ROS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_servi
 
 
 def section_name(cls: type) -> str:
+    """Name of a config's node, as parameter files and errors write it."""
     return next((n for n, c in SECTIONS.items() if c is cls), cls.__name__) if "SECTIONS" in globals() else cls.__name__
 
 

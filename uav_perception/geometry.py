@@ -113,7 +113,7 @@ def quaternion_from_matrix(rotation: ArrayLike) -> F64:
     else:
         q[:] = r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], 1 + 2 * r[2, 2] - trace
     q /= np.linalg.norm(q)
-    return -q if q[0] < 0 else q
+    return np.asarray(-q if q[0] < 0 else q)
 
 
 def matrix_from_quaternion(wxyz: ArrayLike) -> F64:

@@ -110,18 +110,24 @@ class Detections:
         n = len(self.xyxy_px)
         _set(self, "score", _frozen("score", self.score, np.float32, (n,)))
         _set(self, "class_id", _frozen("class_id", self.class_id, np.int32, (n,)))
-        if n and ((self.xyxy_px[:, 2:] < self.xyxy_px[:, :2]).any() or (self.score < 0).any() or (self.score > 1).any()):
-            raise RecordError("a box with x2 < x1 or y2 < y1, or a score outside 0..1", "ordered corners", "check decode")
+        if (self.xyxy_px[:, 2:] < self.xyxy_px[:, :2]).any():
+            raise RecordError("a box with x2 < x1 or y2 < y1", "ordered corners", "check the decoder")
+        if (self.score < 0).any() or (self.score > 1).any():
+            raise RecordError("a detection score outside 0..1", "0..1", "check the decoder")
 
     def __len__(self) -> int:
         return len(self.xyxy_px)
 
     @staticmethod
     def empty(stamp_ns: int, frame_id: str = "camera_optical") -> Detections:
-        return Detections(stamp_ns, np.zeros((0, 4)), np.zeros(0), np.zeros(0), frame_id)
+        """Looked, saw nothing."""
+        none = np.zeros((0, 4), np.float32)
+        return Detections(stamp_ns, none, none[:, 0], np.zeros(0, np.int32), frame_id)
 
 
 class TrackState(Enum):
+    """Life of an identity."""
+
     TENTATIVE = "TENTATIVE"
     TRACKED = "TRACKED"
     OCCLUDED = "OCCLUDED"
@@ -148,12 +154,14 @@ class Track:
         _set(self, "xyxy_px", _frozen("xyxy_px", self.xyxy_px, np.float32, (4,)))
         _set(self, "velocity_px_s", _frozen("velocity_px_s", self.velocity_px_s, np.float32, (2,)))
         if self.last_seen_ns > self.stamp_ns:
-            raise RecordError(f"last_seen_ns {self.last_seen_ns} after stamp {self.stamp_ns}", "not later", "check clocks")
+            raise RecordError(f"last_seen_ns {self.last_seen_ns} after {self.stamp_ns}", "not later", "check the clocks")
         if not 0.0 <= self.score <= 1.0:
             raise RecordError(f"track score {self.score}", "0..1", "check what made this track")
 
 
 class Scale(Enum):
+    """METRIC: lengths are metres. UNIT: lengths are in an unknown unit."""
+
     METRIC = "METRIC"
     UNIT = "UNIT"
 
@@ -203,7 +211,7 @@ class EgoMotion:
         _set(self, "from_ns", _stamp("from_ns", self.from_ns))
         _set(self, "to_ns", _stamp("to_ns", self.to_ns))
         if self.to_ns <= self.from_ns:
-            raise RecordError(f"motion from {self.from_ns} to {self.to_ns}", "a later stamp", "drop frames out of order")
+            raise RecordError(f"motion from {self.from_ns} to {self.to_ns}", "a later stamp", "drop late frames")
         _set(self, "to_from", _frozen("to_from", self.to_from, np.float64, (4, 4)))
         rotation = self.to_from[:3, :3]
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:

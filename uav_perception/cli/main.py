@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_main() -> None:
+    """The console script."""
     sys.exit(main())
 
 
