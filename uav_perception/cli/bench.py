@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"benchmark {args.name!r}", f"one of {', '.join(known)}", "correct the name")
     spec = importlib.util.spec_from_file_location(f"bench_{args.name}", file)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
     spec.loader.exec_module(module)
     parser = _Parser(prog=f"uav-perception bench {args.name}", description=(module.__doc__ or "").split("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON line")
