@@ -166,6 +166,21 @@ def test_impossible_intrinsics_are_an_error_and_no_odometry(stages, client):
     assert stages[1].poll() is None
 
 
+def test_another_quality_of_service_is_said_with_its_remedy(processes, client, model):
+    overrides = {"/image": {"subscription": {"reliability": "reliable"}}}
+    process = processes.node("detector", {"detector": {
+        "model": str(model), "family": "end2end", "classes": ["car", "person"], "qos_overrides": overrides}}, "/strict",
+        "-r", "/strict/image:=/image")
+    images = client.node.create_publisher(Image, "/image", qos_profile_sensor_data)
+
+    def said():
+        return any("qos_overrides./" in s.message and s.level == b"\1" for s in client.diagnostics("strict/detector"))
+
+    assert client.until(said, 30), process.log.read_text()
+    client.node.destroy_publisher(images)
+    assert processes.end(process)[0] == 0
+
+
 def test_sigterm_ends_a_stage_cleanly(stages, processes):
     import signal
 

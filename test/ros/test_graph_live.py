@@ -184,6 +184,29 @@ def test_autopilot_hears_heartbeats_and_the_tracked_target(graph, client, autopi
     assert withheld.get("unscaled", 0) > 0
 
 
+def test_ground_station_selects_and_stops_over_the_link(graph, client, autopilot):
+    from pymavlink.dialects.v20 import common as mav
+
+    ground = mav.MAVLink(None, srcSystem=255, srcComponent=190)
+
+    def command(number, *values):
+        message = ground.command_long_encode(1, 100, number, 0, *values, *[0.0] * (7 - len(values)))
+        autopilot.socket.sendto(message.pack(ground), autopilot.peer)
+
+    def state():
+        return convert.status_values(client.heard[f"{NS}/target/status"][-1])["state"]
+
+    client.call(SetBool, f"{NS}/target/select", SetBool.Request(data=False))
+    assert client.until(lambda: state() == "NONE")
+    command(mav.MAV_CMD_CAMERA_TRACK_RECTANGLE, 50 / 320, 60 / 240, 150 / 320, 160 / 240)
+    assert client.until(lambda: state() == "LOCKED")
+    command(mav.MAV_CMD_CAMERA_STOP_TRACKING)
+    assert client.until(lambda: state() == "NONE")
+    command(mav.MAV_CMD_CAMERA_TRACK_POINT, 100 / 320, 110 / 240)
+    assert client.until(lambda: state() == "LOCKED")
+    assert autopilot.last("COMMAND_ACK").result == mav.MAV_RESULT_ACCEPTED
+
+
 def test_parameters_have_ranges_and_bad_values_are_refused(graph, client):
     described = client.call(DescribeParameters, f"{NS}/detector/describe_parameters",
                             DescribeParameters.Request(names=["score_min"]))
