@@ -279,7 +279,7 @@ class BuilderConfig(_Checked):
     method: str = param("auto", "range method; auto = the one with the least output error",
                         choices=("auto", "mse", "percentile", "minmax", "entropy"))
     judge_pictures: int = param(4, "drawn pictures on which candidates are compared", lo=1, hi=1000)
-    goal_percent: float = param(10.0, "output error (RMS, percent) sought when no gate is given", lo=0.0, hi=1000.0)
+    goal_percent: float = param(15.0, "output error (RMS, percent) sought when no gate is given", lo=0.0, hi=1000.0)
     max_float_share: float = param(0.3, "at most this share of the layers is left in float", lo=0.0, hi=1.0)
     suspects: int = param(16, "layers whose sensitivity is measured one by one; the rest is ranked by estimate",
                           lo=1, hi=100000)

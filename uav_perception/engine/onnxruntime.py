@@ -49,6 +49,7 @@ class OnnxRuntimeEngine:
         self._info = EngineInfo(self.path.stem, "onnxruntime", _precision(self.path, self._metadata, self._inputs), why)
         self._binding = self._session.io_binding()
         self._results = {s.name: np.zeros(_static(s), s.dtype) for s in self._outputs if None not in s.shape}
+        self._sized_late = [s.name for s in self._outputs if None in s.shape]  # known after the run: ORT allocates
         self._staging: dict[str, Array] = {}
         for s in self._outputs:
             if s.name in self._results:
@@ -84,18 +85,16 @@ class OnnxRuntimeEngine:
         try:
             for name, value in held.items():
                 self._binding.bind_cpu_input(name, value)
-            for s in self._outputs:
-                if s.name not in self._results:
-                    self._binding.bind_output(s.name)  # the size is known only after the run: the runtime allocates
+            for name in self._sized_late:
+                self._binding.bind_output(name)
             self._session.run_with_iobinding(self._binding)
         except Exception as e:  # the runtime's own exception types share no narrower base
             raise WorkFailed(f"engine {self._info.name}: {_first_line(e)}", "a successful inference",
                              "check the model with `engine inspect`") from e
-        if len(self._results) == len(self._outputs):
+        if not self._sized_late:
             return dict(self._results)
-        values = self._binding.get_outputs()
-        return {s.name: self._results[s.name] if s.name in self._results else v.numpy()
-                for s, v in zip(self._outputs, values, strict=True)}
+        late = self._binding.get_outputs()[len(self._results):]  # in the order of binding
+        return {**self._results, **{n: v.numpy() for n, v in zip(self._sized_late, late, strict=True)}}
 
     def close(self) -> None:
         self._binding = self._session = None
