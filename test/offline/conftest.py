@@ -10,4 +10,4 @@ from conftest_scene import write_scene
 
 @pytest.fixture(scope="session")
 def scene_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scene(tmp_path_factory.mktemp("scene") / "scene")
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene", 16)

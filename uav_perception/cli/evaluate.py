@@ -33,6 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", metavar="REPORT", help="earlier report.json: exit 1 when a score got worse")
     parser.add_argument("--tolerance", type=float, metavar="X", help="how much worse is still fine (default 0.01)")
     parser.add_argument("--live", metavar="FLIGHT", help="recorded flight of the same bag: what real time cost")
+    parser.add_argument("--verify", action="store_true", help="score the exported files by the reference libraries "
+                        "too; exit 1 when a score differs by more than 1e-6")
     parser.add_argument("--fresh", action="store_true", help="evaluate again what is finished already")
     parser.add_argument("--json", action="store_true", help="print the report's summary as one JSON line")
 
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ..offline.report import text
     from ..offline.runner import make_jobs, run_jobs
     from ..offline.summary import compare, load_report, report_of
+    from ..offline.verify import AGREE
 
     config = load_flight_config(args.config) if args.config else FlightConfig()
     config = config.with_values("detector", model=args.detector).with_values("tracker", target_tracker=args.tracker)
@@ -69,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     results = run_jobs(jobs, args.workers, args.cluster, _progress)
     report = report_of(results)
     regressions = compare(report, baseline, settings.tolerance) if baseline else []
+    apart = _verify(report, out) if args.verify else {}
     live = None
     if args.live:
         if len(jobs) != 1 or report["failed"]:
@@ -84,10 +88,23 @@ def run(args: argparse.Namespace) -> int:
         print(f"{row['what']}: offline {text(row['offline'])}, live {text(row['live'])}", file=sys.stderr)
     if args.json:
         print_json({"report": str(out / "report.json"), "failed": report["failed"], "overall": report["overall"],
-                    "regressions": worse, "live": live})
+                    "regressions": worse, "live": live, "apart": apart})
     else:
         print(f"{len(results) - len(report['failed'])} of {len(results)} recordings evaluated: {out / 'report.html'}")
-    return 1 if worse or report["failed"] else 0
+    return 1 if worse or report["failed"] or any(v > AGREE for v in apart.values()) else 0
+
+
+def _verify(report: dict[str, Any], out: Path) -> dict[str, float]:
+    """Largest differences from the reference libraries, over all recordings; said on standard error."""
+    from ..offline.verify import verify
+
+    apart: dict[str, float] = {}
+    for result in report["recordings"]:
+        for kind, value in (verify(out / result["name"], result) if "error" not in result else {}).items():
+            apart[kind] = max(apart.get(kind, 0.0), value)
+    for kind, value in apart.items():
+        print(f"{kind}: differs from the reference library by {value:.2g} at most", file=sys.stderr)
+    return apart
 
 
 def class_map(words: list[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:

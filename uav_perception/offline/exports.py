@@ -142,6 +142,7 @@ def code_commit() -> str:
         return ""
     try:
         words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # somebody may be committing
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=True, env=quiet).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -41,8 +41,10 @@ def compare_live(evaluated: Path, flight: Path, mount: F64) -> dict[str, Any]:
     frames = _offline_frames(evaluated)
     stamps = frames["stamp_ns"]
     tracks, detections, poses = _read_flight(flight)
-    shift_ns = _shift(stamps, np.array(sorted({*tracks, *detections, *poses}), np.int64), flight)
     number = {int(s): i + 1 for i, s in enumerate(stamps)}
+    offline_tracks = tracking.read_mot(evaluated / "tracks.txt")
+    candidates = _shifts(stamps, np.array(sorted({*tracks, *detections, *poses}), np.int64), flight)
+    shift_ns = max(candidates, key=lambda s: _likeness(_on_frames(tracks, number, s)[0], offline_tracks))
     live_tracks, tracked = _on_frames(tracks, number, shift_ns)
     live_found, detected = _on_frames(detections, number, shift_ns)
     n = len(stamps)
@@ -53,8 +55,9 @@ def compare_live(evaluated: Path, flight: Path, mount: F64) -> dict[str, Any]:
         _row("detections", int(frames["detections"].clip(0).sum()), len(live_found)),
         _row("track boxes", int(frames["tracks"].sum()), len(live_tracks)),
     ]
-    offline_tracks = tracking.read_mot(evaluated / "tracks.txt")
-    rows.append(_row("live track boxes that offline has too (IoU 0.5)", None, _agreement(live_tracks, offline_tracks)))
+    same = _overlap(live_tracks, offline_tracks) >= SAME_IOU
+    share = float(same.mean()) if same.size else None
+    rows.append(_row("live track boxes that offline has too (IoU 0.5)", None, share))
     if (evaluated / "gt.txt").is_file():
         truth = tracking.read_mot(evaluated / "gt.txt")
         known = live_tracks[np.isin(live_tracks[:, 0], np.unique(truth[:, 0]))]
@@ -100,19 +103,20 @@ def _read_flight(flight: Path) -> tuple[dict[int, F64], dict[int, F64], dict[int
     return tracks, detections, poses
 
 
-def _shift(offline: NDArray[np.int64], live: NDArray[np.int64], flight: Path) -> int:
-    """What to take off live stamps to get the recording's: the shift under which most stamps agree."""
+def _shifts(offline: NDArray[np.int64], live: NDArray[np.int64], flight: Path) -> list[int]:
+    """What to take off live stamps to get the recording's: the shifts under which most stamps agree.
+
+    Evenly stamped frames of which only some were used may fit in several places.
+    """
     if not len(live):
         raise BagError(f"flight {flight} without results", "detections, tracks or odometry", "record it with `fly`")
     known = set(offline.tolist())
-    probes = live[np.linspace(0, len(live) - 1, min(len(live), 9)).astype(int)]
-    candidates = {0, *(int(p - s) for p in probes[:1] for s in offline)}
-    best = max(sorted(candidates, key=abs), key=lambda c: sum(int(p) - c in known for p in probes))
-    agree = sum(int(s) - best in known for s in live.tolist())
+    agreeing = {c: sum(s - c in known for s in live.tolist()) for c in {0, *(int(live[0] - s) for s in offline)}}
+    agree = max(agreeing.values())
     if agree < max(1, len(live) // 2):
         raise InputError(f"flight {flight}: {agree} of {len(live)} stamps are of the recording",
                          "a flight of the same bag", "fly with --source bag:PATH of this very recording")
-    return best
+    return sorted((c for c, n in agreeing.items() if n == agree), key=abs)
 
 
 def _on_frames(results: dict[int, F64], number: dict[int, int], shift_ns: int) -> tuple[F64, set[int]]:
@@ -126,15 +130,21 @@ def _on_frames(results: dict[int, F64], number: dict[int, int], shift_ns: int) -
     return np.vstack(rows), seen
 
 
-def _agreement(live: F64, offline: F64) -> float | None:
-    if not len(live):
-        return None
-    same = 0
+def _overlap(live: F64, offline: F64) -> F64:
+    """Of every live box, its best overlap with an offline box of the same frame."""
+    best = np.zeros(len(live))
     for frame in np.unique(live[:, 0]):
-        a, b = live[live[:, 0] == frame, 2:6], offline[offline[:, 0] == frame, 2:6]
+        mine = live[:, 0] == frame
+        a, b = live[mine, 2:6], offline[offline[:, 0] == frame, 2:6]
         overlap = box_iou(np.hstack([a[:, :2], a[:, :2] + a[:, 2:]]), np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
-        same += int((overlap.max(axis=1, initial=0) >= SAME_IOU).sum())
-    return round(same / len(live), 6)
+        best[mine] = overlap.max(axis=1, initial=0)
+    return best
+
+
+def _likeness(live: F64, offline: F64) -> float:
+    """Mean overlap on the frames where both have boxes."""
+    best = _overlap(live, offline)[np.isin(live[:, 0], offline[:, 0])]
+    return float(best.mean()) if len(best) else 0.0
 
 
 def _trajectory_rows(evaluated: Path, poses: dict[int, F64], shift_ns: int, mount: F64) -> list[dict[str, Any]]:

@@ -45,9 +45,10 @@ class Recording:
 
 
 def is_bag(path: Path) -> bool:
-    """A bag file or a rosbag2 folder."""
+    """A bag file, or a rosbag2 folder (also one whose metadata was never written: files named after the folder)."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(p.suffix in BAG_SUFFIXES for p in path.iterdir())
+        named = (p.name.startswith(path.name) and p.suffix in BAG_SUFFIXES for p in path.iterdir())
+        return (path / "metadata.yaml").is_file() or any(named)
     return path.suffix in (*BAG_SUFFIXES, ".zst", ".zstd")
 
 
