@@ -127,6 +127,14 @@ class TrackerConfig(_Checked):
     camera_motion_width_px: int = param(400, "width of the picture camera motion is measured on", lo=64, hi=4096)
     camera_motion_corners: int = param(110, "corners followed for camera motion", lo=16, hi=2000)
     lock_iou: float = param(0.3, "a drawn box overlapping a track by more takes its identity", lo=0.0, hi=1.0)
+    young_hits: int = param(6, "tracks of at most so many detections may turn out to continue a missing one", lo=0, hi=100)
+    relock_after_s: float = param(0.3, "a locked target unseen for longer may be shown to its tracker anew, s",
+                                  lo=0.0, hi=60.0)
+    relock_looks: int = param(3, "... after so many looks in a row that found its identity", lo=1, hi=100)
+    relock_strangeness: float = param(0.4, "... and only if it looks like itself: largest appearance distance", lo=0.0,
+                                      hi=2.0)
+    relock_max_s: float = param(5.0, "the identity of a locked target is held this long without sight of it, s", lo=0.0,
+                                hi=600.0)
     history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)
     backwards_s: float = param(1.0, "frames older than the newest by less are ignored; by more, time restarts, s",
                                lo=0.0, hi=60.0)
@@ -160,7 +168,7 @@ class LsartConfig(_Checked):
     aspect: bool = param(True, "estimate aspect")
     figure: bool = param(True, "refine the box by figure and ground colours")
     figure_contrast: float = param(0.3, "figure/ground contrast from which the refinement acts", lo=0.0, hi=1.0)
-    figure_rigidity: float = param(0.46, "scale filter response above which it does not", lo=0.0, hi=1.0)
+    figure_rigidity: float = param(0.52, "scale filter response above which it does not", lo=0.0, hi=1.0)
     camera_motion: bool = param(True, "move the search window with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")
     quality_min: float = param(0.45, "peak quality below which a frame is no evidence", lo=0.0, hi=1.0)

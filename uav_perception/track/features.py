@@ -1,7 +1,7 @@
 """What a tracker looks at: crops of exact geometry, and HOG and colour maps of them at one cell a few pixels.
 
 HOG follows Felzenszwalb et al., "Object detection with discriminatively trained part-based models" (PAMI 2010),
-section 6: 18 signed and 9 unsigned orientations, four block normalisations, truncation at 0.2. Colour maps are soft
+section 6: 18 signed and 9 unsigned orientations, block normalisation (here one, over 3 x 3 cells), truncation at 0.2. Colour maps are soft
 memberships to eleven basic colours (Berlin and Kay), computed here from their sRGB centres in Lab space.
 """
 
@@ -18,6 +18,7 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 ORIENTATIONS = 18
+BINS = ORIENTATIONS + 2  # angle 2 pi by rounding, and its upper neighbour
 _BASIC_COLOURS_RGB = ((15, 15, 15), (50, 80, 200), (120, 75, 35), (128, 128, 128), (40, 160, 60), (245, 140, 30),
                       (250, 150, 190), (130, 50, 150), (210, 30, 35), (245, 245, 245), (245, 225, 40))
 
@@ -46,15 +47,15 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
     sx, sy = out_px[0] / w, out_px[1] / h
     if min(sx, sy) < 0.75:  # shrinking: average whole source pixels, no aliasing
         x0, y0, x1, y1 = round(cx - w / 2), round(cy - h / 2), round(cx + w / 2), round(cy + h / 2)
-        patch = cv2.resize(_window(image, x0, y0, x1, y1), out_px, interpolation=cv2.INTER_AREA)
-        return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2), (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
+        patch = cv2.resize(window(image, x0, y0, x1, y1), out_px, interpolation=cv2.INTER_AREA)
+        return Crop(np.asarray(patch, dtype=np.uint8), ((x0 + x1) / 2, (y0 + y1) / 2), (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
     to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
     patch = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                            borderMode=cv2.BORDER_REPLICATE)
-    return Crop(patch, (float(cx), float(cy)), (float(sx), float(sy)))
+    return Crop(np.asarray(patch, dtype=np.uint8), (float(cx), float(cy)), (float(sx), float(sy)))
 
 
-def _window(image: U8, x0: int, y0: int, x1: int, y1: int) -> U8:
+def window(image: U8, x0: int, y0: int, x1: int, y1: int) -> U8:
     """``image[y0:y1, x0:x1]`` with the border repeated outside."""
     height, width = image.shape[:2]
     xa, xb = min(max(x0, 0), width - 1), max(min(x1, width), 1)
@@ -68,46 +69,42 @@ def _window(image: U8, x0: int, y0: int, x1: int, y1: int) -> U8:
 
 
 def hog(image: U8, cell_px: int) -> F32:
-    """(31, H/cell, W/cell) maps of a BGR image: 18 signed, 9 unsigned orientations and 4 gradient energies."""
-    rows, cols = image.shape[0] // cell_px, image.shape[1] // cell_px
-    gx = cv2.Sobel(image, cv2.CV_16S, 1, 0, ksize=1)
-    gy = cv2.Sobel(image, cv2.CV_16S, 0, 1, ksize=1)
-    if image.ndim == 3:  # the strongest of the three colour gradients
-        energy = gx.astype(np.int32) ** 2 + gy.astype(np.int32) ** 2
-        best = energy.argmax(axis=2)[..., None]
-        gx, gy = np.take_along_axis(gx, best, 2)[..., 0], np.take_along_axis(gy, best, 2)[..., 0]
-    magnitude, angle = cv2.cartToPolar(gx.astype(np.float32), gy.astype(np.float32))
-    position = angle * (ORIENTATIONS / (2 * np.pi))
+    """(28, H/cell, W/cell) maps of a BGR or grey image: 18 signed and 9 unsigned orientations, and gradient energy."""
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    rows, cols = grey.shape[0] // cell_px, grey.shape[1] // cell_px
+    grey = grey[: rows * cell_px, : cols * cell_px]
+    gx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, ksize=1)
+    gy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, ksize=1)
+    magnitude, position = cv2.cartToPolar(gx, gy)
+    position *= ORIENTATIONS / (2 * np.pi)
     low = position.astype(np.int32)
-    share = magnitude * (position - low)
-    low %= ORIENTATIONS
-    cell = _cell_index(image.shape[0], image.shape[1], cell_px)
-    bins = rows * cols * ORIENTATIONS + 1  # the last bin takes what lies outside whole cells
-    histogram = np.bincount((cell + low * (cell < bins - 1)).ravel(), (magnitude - share).ravel(), bins + ORIENTATIONS)
-    low = (low + 1) % ORIENTATIONS
-    histogram += np.bincount((cell + low * (cell < bins - 1)).ravel(), share.ravel(), bins + ORIENTATIONS)
-    signed = histogram[: bins - 1].reshape(rows, cols, ORIENTATIONS).astype(np.float32)
-    signed = np.asarray(cv2.GaussianBlur(signed, (3, 3), 0.7), dtype=np.float32)  # soft spatial binning
+    position -= low
+    share = (magnitude * position).ravel()
+    cell = _cell_index(rows, cols, cell_px)
+    bins = rows * cols * BINS
+    index = cell + low.ravel()
+    histogram = np.bincount(index, magnitude.ravel() - share, bins)
+    index += 1
+    histogram += np.bincount(index, share, bins)
+    wide = histogram.reshape(rows, cols, BINS).astype(np.float32)
+    wide[..., 0] += wide[..., ORIENTATIONS]  # a full turn is orientation 0, and 18 + 1 is 1
+    wide[..., 1] += wide[..., ORIENTATIONS + 1]
+    signed = cv2.GaussianBlur(wide[..., :ORIENTATIONS], (3, 3), 0.7)  # soft spatial binning
+    out = np.empty((rows, cols, ORIENTATIONS + 9 + 1), np.float32)
     unsigned = signed[..., :9] + signed[..., 9:]
-    energy = (unsigned**2).sum(axis=2)
-    block = cv2.boxFilter(energy, -1, (2, 2), normalize=False, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
-    padded = cv2.copyMakeBorder(block, 1, 0, 1, 0, cv2.BORDER_REPLICATE)
-    out = np.zeros((rows, cols, ORIENTATIONS + 9 + 4), np.float32)
-    for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        norm = 1.0 / np.sqrt(padded[dy : dy + rows, dx : dx + cols, None] + 1e-4)
-        s, u = np.minimum(signed * norm, 0.2), np.minimum(unsigned * norm, 0.2)
-        out[..., :18] += 0.5 * s
-        out[..., 18:27] += 0.5 * u
-        out[..., 27 + k] = 0.2357 * s.sum(axis=2)
-    return np.ascontiguousarray(out.transpose(2, 0, 1))
+    energy = np.einsum("hwk,hwk->hw", unsigned, unsigned)
+    norm = 1.0 / np.sqrt(cv2.blur(energy, (3, 3), borderType=cv2.BORDER_REPLICATE) * 4.0 + 1.0)
+    np.multiply(signed, norm[..., None], out=out[..., :18])
+    np.multiply(unsigned, norm[..., None], out=out[..., 18:27])
+    np.minimum(out, 0.2, out=out)
+    out[..., 27] = 0.2357 * out[..., :18].sum(axis=2)
+    return np.asarray(np.ascontiguousarray(out.transpose(2, 0, 1)) * 2.0, dtype=np.float32)
 
 
 @cache
-def _cell_index(height: int, width: int, cell_px: int) -> NDArray[np.int64]:
-    rows, cols = height // cell_px, width // cell_px
-    y, x = np.arange(height) // cell_px, np.arange(width) // cell_px
-    index = (y[:, None] * cols + x) * ORIENTATIONS
-    return np.asarray(np.where((y[:, None] < rows) & (x < cols), index, rows * cols * ORIENTATIONS))
+def _cell_index(rows: int, cols: int, cell_px: int) -> NDArray[np.int32]:
+    y, x = np.arange(rows * cell_px) // cell_px, np.arange(cols * cell_px) // cell_px
+    return ((y[:, None] * cols + x) * BINS).astype(np.int32).ravel()
 
 
 @cache

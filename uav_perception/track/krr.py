@@ -46,9 +46,9 @@ class CrossPatchRegression:
     """
 
     def __init__(self, shape: tuple[int, int], patch: tuple[int, int], label_sigma: float, ridge: float, step: float,
-                 cross_patch: bool = True) -> None:
+                 beta_ridge: float = 0.1) -> None:
         self.shape, self.patch = shape, patch
-        self.ridge, self.step, self.cross_patch = ridge, step, cross_patch
+        self.ridge, self.step, self.beta_ridge = ridge, step, beta_ridge
         self.label = gaussian_label(*shape, label_sigma)
         self._label_f = fft2(self.label)
         top, left = (shape[0] - 3 * patch[0]) // 2, (shape[1] - 3 * patch[1]) // 2
@@ -63,29 +63,31 @@ class CrossPatchRegression:
         assert self._spectrum is not None
         return ifft2(np.einsum("chw,chw->hw", spectra, self._spectrum), self.shape)
 
-    def solve(self, samples: C64, weights: F32, iterations: int) -> None:
-        """Improve the filter on (K, C, rows, cols//2+1) spectra with weights (K,) that sum to one."""
-        k, c = samples.shape[:2]
-        rows = samples * np.sqrt(weights, dtype=np.float32)[:, None, None, None]
-        gram = np.einsum("kchw,lchw->hwkl", rows, rows.conj())
-        step = self.step * float(gram.real.trace(axis1=2, axis2=3).mean()) / c
-        inverse = np.linalg.inv(gram + step * np.eye(k, dtype=np.float32))
-        target = (rows.conj() * np.sqrt(weights, dtype=np.float32)[:, None, None, None]).sum(0) * self._label_f
+    def solve(self, sample: C64, iterations: int) -> None:
+        """Improve the filter on (C, rows, cols//2+1) spectra, from where it stands."""
+        conjugate = sample.conj()
+        energy = np.einsum("chw,chw->hw", sample, conjugate).real
+        step = np.float32(self.step * float(energy.mean()) / len(sample))
+        gain = 1.0 / (energy + step)
+        target = conjugate * self._label_f
         prox = self._prox()
-        if self._filter is None:
-            self._filter = np.zeros((c, *self.shape), np.float32)
-            self._dual = np.zeros_like(target)
-        constrained = fft2(self._filter).conj()
-        assert self._dual is not None
+        if self._filter is None or self._dual is None:
+            self._filter = np.zeros((len(sample), *self.shape), np.float32)
+            self._dual = np.zeros_like(sample)
+        constrained = fft2(self._filter).conj() if self._spectrum is None else self._spectrum
+        rows, cols = self.support
         for _ in range(iterations):
-            b = target + step * (constrained - self._dual)
-            a = np.einsum("kchw,chw->khw", rows, b)
-            a = np.einsum("hwkl,lhw->khw", inverse, a)
-            free = (b - np.einsum("kchw,khw->chw", rows.conj(), a)) / step
-            spatial = ifft2((free + self._dual).conj(), self.shape)[:, self.support[0], self.support[1]]
-            self._filter[:, self.support[0], self.support[1]] = self._mix(spatial, prox)
-            constrained = fft2(self._filter).conj()
-            self._dual += free - constrained
+            free = constrained - self._dual  # Sherman-Morrison: every frequency is one equation in C unknowns
+            free *= step
+            free += target
+            free -= conjugate * (np.einsum("chw,chw->hw", sample, free) * gain)
+            free /= step
+            self._dual += free
+            spatial = ifft2(self._dual.conj(), self.shape)[:, rows, cols]
+            self._filter[:, rows, cols] = self._mix(spatial, prox)
+            constrained = fft2(self._filter)
+            np.conj(constrained, out=constrained)
+            self._dual -= constrained
         self._spectrum = constrained
 
     def _prox(self) -> F32:
@@ -98,3 +100,44 @@ class CrossPatchRegression:
         patches = maps.reshape(c, 3, ph, 3, pw).transpose(1, 3, 0, 2, 4).reshape(9, -1)
         return np.ascontiguousarray((matrix @ patches).reshape(3, 3, c, ph, pw).transpose(2, 0, 3, 1, 4)
                                     .reshape(c, 3 * ph, 3 * pw))
+
+    def update_beta(self, sample: C64) -> None:
+        """The other half of the alternation: B by ridge on 45 symmetric unknowns, with the patch filters fixed.
+
+        Shrunk towards the identity (the plain kernel), made positive definite by clipping eigenvalues (the ridge does
+        not keep it so), and normalised to trace 9, which takes the arbitrary factor between B and the coefficients.
+        """
+        if self._filter is None:
+            return
+        columns, pairs = self.cross_responses(sample)
+        identity = np.array([1.0 if m == n else 0.0 for m, n in pairs])
+        gram = columns.T @ columns
+        gram[np.diag_indices(len(pairs))] += self.beta_ridge * np.trace(gram) / len(pairs)
+        step = np.linalg.solve(gram, columns.T @ (self.label.ravel() - columns @ identity))
+        beta = np.zeros((PATCHES**2, PATCHES**2))
+        for (m, n), value in zip(pairs, identity + step, strict=True):
+            beta[m, n] = beta[n, m] = value
+        values, vectors = np.linalg.eigh(beta)
+        beta = (vectors * np.clip(values, 0.05, None)) @ vectors.T
+        self.beta = beta * (PATCHES**2 / np.trace(beta))
+
+    def cross_responses(self, sample: C64) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+        """(pixels, 45) responses f_m^T f_n alpha of all pairs of patches, symmetrised, and the pairs (m, n)."""
+        assert self._filter is not None
+        (ph, pw), (rows, cols) = self.patch, self.support
+        base = self._mix(self._filter[:, rows, cols], np.linalg.inv(self.beta).astype(np.float32))
+        single = np.zeros((PATCHES**2, *self.shape), np.float32)
+        one = np.zeros_like(self._filter)
+        for n in range(PATCHES**2):
+            y, x = n // PATCHES * ph, n % PATCHES * pw
+            one[:] = 0.0
+            one[:, rows.start + y : rows.start + y + ph, cols.start + x : cols.start + x + pw] = \
+                base[:, y : y + ph, x : x + pw]
+            single[n] = ifft2(np.einsum("chw,chw->hw", sample, fft2(one).conj()), self.shape)
+
+        def placed(m: int, n: int) -> F32:  # filter of patch n where patch m is
+            return np.roll(single[n], ((n // PATCHES - m // PATCHES) * ph, (n % PATCHES - m % PATCHES) * pw), (0, 1))
+
+        pairs = [(m, n) for m in range(PATCHES**2) for n in range(m, PATCHES**2)]
+        columns = np.stack([(placed(m, n) + (placed(n, m) if m != n else 0)).ravel() for m, n in pairs], axis=1)
+        return columns.astype(np.float64), pairs

@@ -6,12 +6,15 @@ ridge regression from windows cut at known factors, here with a second filter al
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
-from .features import crop, hog
+from .features import crop, hog, window
 
-F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
 SIDE_PX, CELL_PX = 32, 4
 
 
@@ -22,13 +25,14 @@ class AxisFilter:
         exponent = np.arange(steps) - steps // 2
         self.factors = factor ** (exponent[:, None] * np.array(direction))  # (steps, 2) of (w, h)
         label = np.exp(-0.5 * (exponent / (steps / 16.0)) ** 2)
-        self._label = np.fft.fft(np.roll(label, 0))
+        self._label = np.fft.fft(label).astype(np.complex64)
         self._window = np.hanning(steps + 2)[1:-1, None].astype(np.float32)
         self._ridge, self._rate = ridge, rate
-        self._num: NDArray[np.complex128] | None = None
-        self._den: NDArray[np.float64] | None = None
+        self._num: NDArray[np.complex64] | None = None
+        self._den: NDArray[np.float32] | None = None
+        self.peak = 1.0
 
-    def learn(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]) -> None:
+    def learn(self, image: U8, centre: F64, size: F64) -> None:
         """Take the window at ``size`` (w, h px) as the right one."""
         spectra = self._spectra(image, centre, size)
         num, den = self._label[:, None] * spectra.conj(), (np.abs(spectra) ** 2).sum(axis=1)
@@ -38,14 +42,14 @@ class AxisFilter:
             self._num += self._rate * (num - self._num)
             self._den += self._rate * (den - self._den)
 
-    def estimate(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]
-                 ) -> NDArray[np.float64]:
+    def estimate(self, image: U8, centre: F64, size: F64) -> F64:
         """Factors (w, h) by which the target's size differs from ``size``."""
         if self._num is None or self._den is None:
             return np.ones(2)
         spectra = self._spectra(image, centre, size)
         response = np.fft.ifft((self._num * spectra).sum(axis=1) / (self._den + self._ridge * self._den.mean())).real
         best = int(response.argmax())
+        self.peak = float(response[best])
         offset = 0.0
         if 0 < best < len(response) - 1:
             left, mid, right = response[best - 1 : best + 2]
@@ -54,11 +58,12 @@ class AxisFilter:
         step = self.factors[1] / self.factors[0]
         return np.asarray(self.factors[best] * step**offset)
 
-    def _spectra(self, image: NDArray[np.uint8], centre: NDArray[np.float64], size: NDArray[np.float64]
-                 ) -> NDArray[np.complex128]:
-        strip = np.vstack([crop(image, centre, size * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
+    def _spectra(self, image: U8, centre: F64, size: F64) -> NDArray[np.complex64]:
+        low = np.floor(centre - 0.5 * size * self.factors.max(axis=0) - 2).astype(int)
+        high = np.ceil(centre + 0.5 * size * self.factors.max(axis=0) + 2).astype(int)
+        grey = np.asarray(cv2.cvtColor(window(image, *low, *high), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        strip = np.vstack([crop(grey, centre - low, size * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
         maps = hog(strip, CELL_PX)
         cells = SIDE_PX // CELL_PX
         samples = maps.reshape(len(maps), len(self.factors), cells, cells).transpose(1, 0, 2, 3)
-        return np.asarray(np.fft.fft(samples.reshape(len(self.factors), -1) * self._window, axis=0))
-
+        return np.asarray(scipy.fft.fft(samples.reshape(len(self.factors), -1) * self._window, axis=0))

@@ -55,8 +55,8 @@ class TargetTrack:
 
     def start(self, frame: Frame, box: F64, track_id: int, class_id: int) -> Track:
         self._last_stamp_ns = frame.stamp_ns
-        self._track = Track(frame.stamp_ns, track_id, TrackState.TRACKED, _f32(box), np.zeros(2, np.float32), 1.0, class_id,
-                            frame.stamp_ns, frame.frame_id)
+        self._track = Track(frame.stamp_ns, track_id, TrackState.TRACKED, _f32(box), _f32(np.zeros(2)), 1.0,
+                            class_id, frame.stamp_ns, frame.frame_id)
         return self._track
 
     def accepts(self, frame: Frame) -> bool:
@@ -73,14 +73,14 @@ class TargetTrack:
         if dt_s > 0:
             moved = (box[:2] + box[2:] - last.xyxy_px[:2] - last.xyxy_px[2:]) / 2
             velocity = 0.5 * moved / dt_s + 0.5 * last.velocity_px_s
-        self._track = Track(frame.stamp_ns, last.id, TrackState.TRACKED, _f32(box), _f32(velocity), float(np.clip(score, 0, 1)),
-                            last.class_id, frame.stamp_ns, frame.frame_id)
+        self._track = Track(frame.stamp_ns, last.id, TrackState.TRACKED, _f32(box), _f32(velocity),
+                            float(np.clip(score, 0, 1)), last.class_id, frame.stamp_ns, frame.frame_id)
         return self._track
 
     def without_evidence(self, frame: Frame, state: TrackState, box: F64 | None = None, score: float = 0.0) -> Track:
         """OCCLUDED or LOST at ``box`` (default: the last one); ``last_seen_ns`` stays what it was."""
         last = self.track
         self._track = Track(frame.stamp_ns, last.id, state, last.xyxy_px if box is None else _f32(box),
-                            last.velocity_px_s, float(np.clip(score, 0, 1)), last.class_id, min(last.last_seen_ns, frame.stamp_ns),
-                            frame.frame_id)
+                            last.velocity_px_s, float(np.clip(score, 0, 1)), last.class_id,
+                            min(last.last_seen_ns, frame.stamp_ns), frame.frame_id)
         return self._track

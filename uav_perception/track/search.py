@@ -1,0 +1,109 @@
+"""Where to look, and how sure to be: response quality, states, and candidates for finding a lost target again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import LsartConfig
+from ..records import Detections, TrackState
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The best place of a response. ``offset`` (dx, dy) in cells from no shift; ``value`` its height; ``apce`` its
+    sharpness (average peak-to-correlation energy, Wang et al., CVPR 2017)."""
+
+    offset: tuple[float, float]
+    value: float
+    apce: float
+
+
+def find_peak(response: F32) -> Peak:
+    """The highest value of a wrapped (rows, cols) response whose [0, 0] is no shift, refined by parabolas."""
+    rows, cols = response.shape
+    i, j = (int(v) for v in np.unravel_index(int(response.argmax()), response.shape))
+
+    def vertex(left: float, mid: float, right: float) -> float:
+        curve = left - 2 * mid + right
+        return float(np.clip(0.5 * (left - right) / curve, -0.5, 0.5)) if curve < 0 else 0.0
+
+    dy = vertex(response[i - 1, j], response[i, j], response[(i + 1) % rows, j])
+    dx = vertex(response[i, j - 1], response[i, j], response[i, (j + 1) % cols])
+    low = float(response.min())
+    spread = float(np.square(response - low).mean())
+    offset = ((j + cols // 2) % cols - cols // 2 + dx, (i + rows // 2) % rows - rows // 2 + dy)
+    value = float(response[i, j])
+    return Peak(offset, value, (value - low) ** 2 / spread if spread > 0 else 0.0)
+
+
+class Confidence:
+    """Compares each frame's peak with what is usual for this target; decides the state.
+
+    ``quality`` is 1 for a usual peak and falls towards 0; below ``config.quality_min`` a frame does not count as
+    evidence. After ``occluded_frames`` such frames the target is OCCLUDED, after ``lost_s`` seconds LOST; it is TRACKED
+    again after ``regain_frames`` frames above ``quality_regain``.
+    """
+
+    def __init__(self, config: LsartConfig) -> None:
+        self._config = config
+        self._usual: F64 | None = None
+        self._weak = self._strong = 0
+        self.state = TrackState.TRACKED
+
+    def quality(self, peak: Peak) -> float:
+        now = np.array([peak.value, np.sqrt(max(peak.apce, 0.0))])
+        if self._usual is None:
+            self._usual = now
+        ratio = np.clip(now / np.maximum(self._usual, 1e-6), 0.0, 1.0)
+        return float(ratio.prod() ** 0.5)
+
+    def accept(self, peak: Peak) -> None:
+        """This peak was the target: let it shape what is usual."""
+        now = np.array([peak.value, np.sqrt(max(peak.apce, 0.0))])
+        self._usual = now if self._usual is None else self._usual + 0.05 * (now - self._usual)
+
+    def step(self, quality: float, unseen_s: float) -> TrackState:
+        c = self._config
+        if self.state is TrackState.TRACKED:
+            self._weak = self._weak + 1 if quality < c.quality_min else 0
+            if self._weak >= c.occluded_frames:
+                self.state, self._strong = TrackState.OCCLUDED, 0
+        else:
+            self._strong = self._strong + 1 if quality >= c.quality_regain else 0
+            if self._strong >= c.regain_frames:
+                self.state, self._weak = TrackState.TRACKED, 0
+            elif unseen_s > c.lost_s:
+                self.state = TrackState.LOST
+        return self.state
+
+
+def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, detections: Detections | None,
+                     search_ratio: float) -> list[F64]:
+    """Window centres to look at this frame for a target that is not seen, the likeliest first, three at most.
+
+    The predicted place; detections of about the target's size near it; then one window of a spiral that widens with
+    the frames since it was last seen and so, in time, covers the image.
+    """
+    places = [centre]
+    if detections is not None and len(detections):
+        boxes = detections.xyxy_px.astype(np.float64)
+        middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6) / size.prod())))
+        distance = np.linalg.norm(middle - centre, axis=1) / np.sqrt(size.prod())
+        reach = search_ratio * (0.5 + 0.2 * unseen_frames)
+        cost = np.where((ratio < 0.7) & (distance < reach), distance / reach + ratio, np.inf)
+        best = int(cost.argmin())
+        if np.isfinite(cost[best]):
+            places.append(middle[best])
+    turn = unseen_frames * 2.399963  # golden angle: the spiral leaves no gaps
+    step = 0.5 * search_ratio * np.sqrt(size.prod()) * np.sqrt(unseen_frames % 400)
+    spiral = centre + step * np.array([np.cos(turn), np.sin(turn)])
+    if unseen_frames > 1 and (spiral > 0).all() and (spiral < image_size).all():
+        places.append(spiral)
+    return places
