@@ -6,6 +6,7 @@ microscopic simulations", Phys. Rev. E 62 (2000), eqs. 2 and 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,18 +16,20 @@ from ..records import F32, F64
 from . import people, vehicles
 from .layout import Place, Route
 from .materials import palette, temperature
+from .mesh import Mesh
 from .rays import Model, Object
 
 CLASS_NAMES = ("person", "car", "truck", "bus", "two-wheeler")
-CLASS_OF = {"person": 0, "car": 1, "van": 1, "truck": 2, "bus": 3, "two-wheeler": 4}
-VARIANTS = {"person": 12, "car": 40, "van": 10, "truck": 14, "bus": 8, "two-wheeler": 12}
+CLASS_OF = {"person": 0, "car": 1, "van": 1, "truck": 2, "bus": 3, "two-wheeler": 4, "parked two-wheeler": 4}
+VARIANTS = {"person": 12, "car": 40, "van": 10, "truck": 14, "bus": 8, "two-wheeler": 12, "parked two-wheeler": 12}
 STRIDE_M, PHASES, LIGHT_S = 1.4, 8, 9.0
-_BUILD = {
+_BUILD: dict[str, Callable[[np.random.Generator], Mesh]] = {
     "car": vehicles.car,
     "van": vehicles.van,
     "truck": vehicles.truck,
     "bus": vehicles.bus,
     "two-wheeler": vehicles.two_wheeler,
+    "parked two-wheeler": lambda rng: vehicles.two_wheeler(rng, ridden=False),
 }
 
 
@@ -117,7 +120,7 @@ class Crowd:
                 )
         for x, y, yaw in place.racks:
             if rng.random() < 0.8:
-                self._add("two-wheeler", still=(x, y, yaw))
+                self._add("parked two-wheeler", still=(x, y, yaw))
         for _ in range(density.walkers if place.footpaths else 0):
             path = place.footpaths[rng.integers(len(place.footpaths))]
             if rng.random() < 0.15:

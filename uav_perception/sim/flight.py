@@ -166,6 +166,8 @@ class Flight:
         self.target = self._choose_target()
         focus = self.place.focus if self.target is None else np.array(self.target.place()[:2])
         heading = rng.uniform(0, 2 * np.pi) if self.target is None else self.target.place()[2] + rng.uniform(-0.5, 0.5)
+        if (o.trajectory or spec.trajectory) == "survey":
+            focus, heading = self._along_a_road(focus, heading)
         self.pilot = Pilot(
             o.trajectory or spec.trajectory,
             focus,
@@ -194,6 +196,16 @@ class Flight:
             key=lambda a: abs(a.along_m - 0.25 * len(a.path if a.path is not None else ())),
             default=None,
         )
+
+    def _along_a_road(self, focus: F64, heading_rad: float) -> tuple[F64, float]:
+        """The nearest point of the nearest road, and its direction there; as given when none is within 60 m."""
+        ways = [route.points for route in self.place.routes]
+        nearest = min(ways, key=lambda way: float(np.linalg.norm(way - focus, axis=1).min()), default=None)
+        if nearest is None or np.linalg.norm(nearest - focus, axis=1).min() > 60:
+            return focus, heading_rad
+        k = int(np.clip(np.linalg.norm(nearest - focus, axis=1).argmin(), 1, len(nearest) - 2))
+        ahead = nearest[k + 1] - nearest[k - 1]
+        return nearest[k], float(np.arctan2(ahead[1], ahead[0]))
 
     def __iter__(self) -> Iterator[SimFrame]:
         return self.frames()

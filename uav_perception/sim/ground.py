@@ -167,7 +167,7 @@ class Painter:
         paint = np.asarray(cv2.GaussianBlur(paint, (0, 0), 0.6), np.uint8)  # rounds the stairs of drawn edges
         quarter: Any = self.map[::4, ::4]
         heat = warm[quarter] + 0.0012 * cv2.resize(mix, quarter.shape[::-1], interpolation=cv2.INTER_AREA)
-        heat = cv2.GaussianBlur(heat, (0, 0), 2.0)
+        heat = cv2.GaussianBlur(heat, (0, 0), 0.8)
         detail = noise_tile(512, 0.35, 6)
         return Ground(paint, np.clip(128 + 128 * heat, 0, 255).astype(np.uint8), detail, self.size_m, waves)
 

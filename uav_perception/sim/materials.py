@@ -41,7 +41,7 @@ def car_paint(rng: np.random.Generator) -> F32:
 def palette(rng: np.random.Generator, kind: str) -> F32:
     """(COUNT, 3) linear albedo BGR for one object of ``kind`` (a model kind such as ``car`` or ``bus``)."""
     p = np.zeros((COUNT, 3), np.float32)
-    bright = kind in ("bus", "truck", "two-wheeler")
+    bright = kind in ("bus", "truck") or "two-wheeler" in kind
     p[PAINT] = (
         hsv(rng.random(), rng.uniform(0.3, 0.95), rng.uniform(0.3, 0.95))
         if bright and rng.random() < 0.6

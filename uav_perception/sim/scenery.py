@@ -102,11 +102,11 @@ def _crown(variant: int, bare: bool) -> tuple[Mesh, F32]:
     parts, shades = [], []
     for _ in range(int(rng.integers(3, 7))):
         middle = rng.normal(size=3) * [0.42, 0.42, 0.25]
-        r, count = rng.uniform(0.45, 0.7), 60
+        r, count = rng.uniform(0.45, 0.7), 90
         n = rng.normal(size=(count, 3))
         n /= np.linalg.norm(n, axis=1, keepdims=True)
         parts.append(
-            cards(middle + n * r * rng.uniform(0.75, 1.0, (count, 1)), n, r * rng.uniform(0.12, 0.26, count), 0, rng)
+            cards(middle + n * r * rng.uniform(0.75, 1.0, (count, 1)), n, r * rng.uniform(0.08, 0.20, count), 0, rng)
         )
         shades.append(np.repeat(rng.uniform(0.6, 1.35, count) * (0.75 + 0.25 * n[:, 2]), 2))
         parts.append(ball(middle, [0.7 * r] * 3, 0, 6))

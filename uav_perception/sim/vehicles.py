@@ -244,8 +244,8 @@ def bus(rng: np.random.Generator) -> Mesh:
     return merge(parts)
 
 
-def two_wheeler(rng: np.random.Generator) -> Mesh:
-    """Bicycle, scooter or motorcycle, most with a rider; 1.7–2.2 m."""
+def two_wheeler(rng: np.random.Generator, ridden: bool = True) -> Mesh:
+    """Bicycle, scooter or motorcycle; 1.7–2.2 m."""
     motor = rng.random() < 0.4
     length, r = rng.uniform(1.75, 2.15), 0.30 if motor else 0.34
     x_front, x_rear = length / 2 - r, -length / 2 + r
@@ -275,6 +275,6 @@ def two_wheeler(rng: np.random.Generator) -> Mesh:
         ):
             parts.append(tube(a, b, 0.025, PAINT, 5))
         parts.append(box([0.26, 0.16, 0.06], [seat[0], 0, 0.96], TRIM))
-    if rng.random() < 0.85:
+    if ridden:
         parts.append(rider(rng, seat_z=0.95, bar_x=head[0]))
     return merge(parts)
