@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn
 
+import cv2
+
+from ..engine.onnxruntime import default_threads
 from .bus import Bus
 from .camera import CameraNode
 from .depth_pose import DepthPoseNode
@@ -17,6 +20,7 @@ from .tracker import TrackerNode
 
 def make_nodes() -> Sequence[StageNode]:
     """From the source to the last consumer; activated in the opposite order."""
+    cv2.setNumThreads(default_threads())  # every stage would take all cores: the slowest frames become slower still
     bus = Bus()
     return [cls(bus) for cls in (CameraNode, DetectorNode, TrackerNode, DepthPoseNode, OverlayNode)]
 
