@@ -235,7 +235,7 @@ class OverlayConfig(_Checked):
 
     video: str = param("", "MP4 file to write; empty = none")
     fps: float = param(15.0, "drawn frames a second at most, Hz", lo=0.1, hi=120.0)
-    width_px: int = param(960, "wider frames are scaled down to this for drawing", lo=160, hi=7680)
+    width_px: int = param(960, "wider frames are shrunk by a whole factor to at most this for drawing", lo=160, hi=7680)
     jpeg_quality: int = param(80, "of overlay/compressed", lo=1, hi=100)
 
 

