@@ -185,6 +185,27 @@ def test_pin_brings_an_identity_back_from_its_double():
     assert run.states(round(0.6 * S)) == {1: TrackState.TRACKED}
 
 
+def test_what_comes_out_piece_by_piece_gets_its_identity_back():
+    """From under a bridge a strip shows first, then half, then all: a new track is started and given back."""
+    run, ids = Run(), {}
+    for k in range(60):
+        t, x = k / 10, 20 + 60 * k / 10
+        shown = min(40.0, max(0.0, x + 40 - 200))  # the bridge ends at x = 200
+        box = car(x) if x + 40 < 140 else (x + 40 - shown, 100.0, x + 40, 120.0)
+        boxes = [box] if x + 40 < 140 or shown > 5 else []
+        ids[k] = {i for i, s in run.look(seen(t, *boxes)).items() if s is TrackState.TRACKED}
+    assert ids[10] == {1} and ids[59] == {1}
+
+
+def test_identity_the_operator_locked_is_held_longer():
+    for kept, same in ((1, True), (None, False)):
+        run = Run()
+        run.many.kept_id = kept
+        for k in range(50):
+            run.look(seen(k / 10, *([car(10)] if k < 5 or k > 40 else [])))
+        assert (1 in run.states(round(4.9 * S))) is same
+
+
 def test_tracks_outside_the_image_are_not_reported():
     run = Run()
     for k in range(10):

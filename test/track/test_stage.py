@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from uav_perception.config import LsartConfig, TrackerConfig
 from uav_perception.errors import InputError
 from uav_perception.geometry import box_iou
-from uav_perception.records import Detections, Frame, TrackState
+from uav_perception.records import Detections, Frame, Track, TrackState
 from uav_perception.track import TrackerStage
 from uav_perception.track.stage import Tracker, make_tracker
 
@@ -278,12 +280,38 @@ def test_target_leaving_the_image_is_not_claimed():
         assert boxed is None or tracker.target.state != "LOCKED" or (boxed.xyxy_px[:2] < [320, 240]).all()
 
 
+class _Blind:
+    """A target tracker that sees its target for half a second after each start and then never again."""
+
+    def start(self, frame, box_xyxy_px, track_id=0, class_id=-1):
+        self.track = Track(frame.stamp_ns, track_id, TrackState.TRACKED, box_xyxy_px, (0, 0), 1.0, class_id,
+                           frame.stamp_ns)
+        self.started_ns = frame.stamp_ns
+        return self.track
+
+    def update(self, frame, detections=None):
+        sees = frame.stamp_ns - self.started_ns < S // 2
+        self.track = replace(self.track, stamp_ns=frame.stamp_ns,
+                             state=TrackState.TRACKED if sees else TrackState.OCCLUDED,
+                             last_seen_ns=frame.stamp_ns if sees else self.track.last_seen_ns)
+        return self.track
+
+
+@pytest.mark.parametrize("detector_sees", [True, False])
+def test_the_detector_shows_the_tracker_its_target_again(detector_sees):
+    scene, tracker = Scene(), Tracker(TrackerConfig(), _Blind)
+    states = [target.state for _, target, _ in run_locked(scene, tracker, 3.0, "id",
+                                                          detect=lambda t: (0, 1) if detector_sees or t < 0.6 else ())]
+    assert "OCCLUDED" in states
+    assert (states.count("ACQUIRING") > 1) is detector_sees
+    if detector_sees:
+        assert tracker.target.track.id == 1
+
+
 class _Breaking:
     """A target tracker that breaks after its start, as a network engine may."""
 
     def start(self, frame, box_xyxy_px, track_id=0, class_id=-1):
-        from uav_perception.records import Track
-
         return Track(frame.stamp_ns, track_id, TrackState.TRACKED, box_xyxy_px, (0, 0), 1.0, class_id, frame.stamp_ns)
 
     def update(self, frame, detections=None):

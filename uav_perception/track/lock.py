@@ -76,14 +76,15 @@ class TargetLock:
             self._state, self._message = "LOST", why
 
     @property
-    def following(self) -> bool:
-        """Whether ``update`` has something to follow or to find again."""
-        return self._state in ("ACQUIRING", "LOCKED", "OCCLUDED") or (self._state == "LOST" and not self._message)
+    def searching(self) -> bool:
+        """Whether a target is locked, out of sight, and may be found again in this scene."""
+        return self._state == "OCCLUDED" or (self._state == "LOST" and not self._message)
 
     def update(self, frame: Frame, detections: Detections | None) -> None:
         """Follow the target into ``frame``; ``detections`` (at this frame's stamp) help to find it again."""
         self._stamp_ns = frame.stamp_ns
-        if not self.following or self._tracker is None or self._track is None:
+        following = self._state in ("ACQUIRING", "LOCKED") or self.searching
+        if not following or self._tracker is None or self._track is None:
             return
         try:
             track = self._tracker.update(frame, detections)

@@ -30,9 +30,12 @@ class _Target:
     score: float
     last_seen_ns: int
     look: F32 | None  # description of how it looks; None = not yet described
+    born_ns: int
     votes: dict[int, float] = field(default_factory=dict)  # class -> sum of scores
     hits: int = 1
     missed: int = 0  # looks in a row that did not find it
+    found: int = 1  # looks in a row that did
+    strangeness: float = 0.5  # how far the last detection looked from how it looks (appearance.distance)
     confirmed: bool = False
     lost: bool = False  # unseen for too long: shown once more, then gone
 
@@ -58,6 +61,7 @@ class ManyTracker:
                                       config.acceleration_noise, config.growth_noise)
         self._targets: list[_Target] = []
         self._next_id = 1
+        self.kept_id: int | None = None  # never lost, whatever time goes by: the operator's
         self.look_ns: int | None = None
 
     def reset(self) -> None:
@@ -83,7 +87,7 @@ class ManyTracker:
         """Declare lost who was not seen for ``coast_s`` and was missed by at least so many looks (slow detectors)."""
         limit = stamp_ns - round(self._c.coast_s * 1e9)
         for t in self._targets:
-            t.lost = t.last_seen_ns < limit and t.missed >= looks_missed
+            t.lost = t.last_seen_ns < limit and t.missed >= looks_missed and t.id != self.kept_id
 
     def look(self, detections: Detections, looks: F32 | None) -> None:
         """Associate detections made at ``look_ns`` (after ``advance``); ``looks`` describes them where known."""
@@ -95,8 +99,9 @@ class ManyTracker:
         tentative = [t for t in targets if not t.confirmed]
         unseen += self._round(tentative, np.flatnonzero(confident & free), detections, looks, free)
         for t in unseen:
-            t.missed += 1
+            t.missed, t.found = t.missed + 1, 0
         self._targets = [t for t in targets if t.confirmed or not t.missed]
+        self._reunite()
         self._be_born(np.flatnonzero(confident & free), detections, looks)
         self.lose_unseen(detections.stamp_ns, looks_missed=self._c.coast_looks)
 
@@ -109,8 +114,7 @@ class ManyTracker:
         boxes = detections.xyxy_px[columns].astype(np.float64)
         distance, cost = motion_cost(mean, cov, [t.missed for t in targets], boxes, self.noise, self._c.steady)
         if looks is not None and self._c.appearance_weight > 0:
-            known = np.stack([np.zeros(looks.shape[1], np.float32) if t.look is None else t.look for t in targets])
-            cost = cost + self._c.appearance_weight * (appearance.distance(known, looks[columns]) - 0.45)
+            cost = cost + self._look_cost(_looks(targets, looks.shape[1]), looks[columns])
         classes = np.array([t.class_id for t in targets])
         cost = cost + self._c.class_cost * (classes[:, None] != detections.class_id[columns][None])
         cost = cost + self._c.faint_cost * (detections.score[columns] < self._c.high_score)[None]
@@ -127,21 +131,58 @@ class ManyTracker:
         return [t for i, t in enumerate(targets) if i not in paired]
 
     def _found(self, t: _Target, mean: F64, cov: F64, detections: Detections, i: int, looks: F32 | None) -> None:
-        t.mean, t.cov, t.missed, t.hits = mean, cov, 0, t.hits + 1
+        t.mean, t.cov, t.missed, t.hits, t.found = mean, cov, 0, t.hits + 1, t.found + 1
         t.score, t.last_seen_ns = float(detections.score[i]), detections.stamp_ns
         t.confirmed = t.confirmed or t.hits >= self._c.confirm_hits
         class_id = int(detections.class_id[i])
         t.votes[class_id] = t.votes.get(class_id, 0.0) + t.score
         if looks is not None and looks[i].any():
+            if t.look is not None:
+                t.strangeness = 1.0 - float(t.look @ looks[i])
             mixed = looks[i] if t.look is None else 0.9 * t.look + 0.1 * looks[i]
             t.look = np.asarray(mixed / np.linalg.norm(mixed), dtype=np.float32)
+
+    def _reunite(self) -> None:
+        """Give young tracks back to the missing ones they continue.
+
+        What comes out from behind something shows a part first, fits its old track badly and starts a new one; as more
+        of it shows, the fit becomes plain.
+        """
+        missing = [t for t in self._targets if t.confirmed and t.missed]
+        young = [t for t in self._targets if not t.missed and t.hits <= self._c.young_hits and t.id != self.kept_id]
+        if not missing or not young:
+            return
+        mean, cov = _stack(missing)
+        boxes = kalman.centre_to_box(_stack(young)[0])
+        distance, cost = motion_cost(mean, cov, [t.missed for t in missing], boxes, self.noise, self._c.steady)
+        known = next((len(t.look) for t in missing if t.look is not None), 0)
+        if known and self._c.appearance_weight > 0:
+            cost = cost + self._look_cost(_looks(missing, known), _looks(young, known))
+        older = np.array([[m.last_seen_ns < y.born_ns for y in young] for m in missing])
+        cost[(distance > self._c.gate) | ~older] = np.inf
+        for row, column in assign(cost, self._c.cost_limit):
+            old, new = missing[row], young[column]
+            old.mean, old.cov, old.missed, old.found, old.lost = new.mean, new.cov, 0, new.found, False
+            old.score, old.last_seen_ns, old.hits = new.score, new.last_seen_ns, old.hits + new.hits
+            if old.look is not None and new.look is not None:
+                old.strangeness = 1.0 - float(old.look @ new.look)
+            self._targets.remove(new)
+
+    def _look_cost(self, known: F32, seen: F32) -> F64:
+        """Log-likelihood ratio of looks, linear about 0.45, where same and different are as likely."""
+        return self._c.appearance_weight * (appearance.distance(known, seen) - 0.45)
+
+    def vouched(self, track_id: int) -> bool:
+        """Whether the last looks in a row have all shown this track, and it looks like itself."""
+        t = next((t for t in self._targets if t.id == track_id), None)
+        return t is not None and t.found >= self._c.relock_looks and t.strangeness <= self._c.relock_strangeness
 
     def _be_born(self, columns: np.ndarray, detections: Detections, looks: F32 | None) -> None:
         mean, cov = kalman.initiate(detections.xyxy_px[columns], self.noise)
         for m, p, i in zip(mean, cov, columns.tolist(), strict=True):
             score = float(detections.score[i])
             look = looks[i] if looks is not None and looks[i].any() else None
-            self._targets.append(_Target(self.new_id(), m, p, score, detections.stamp_ns, look,
+            self._targets.append(_Target(self.new_id(), m, p, score, detections.stamp_ns, look, detections.stamp_ns,
                                          {int(detections.class_id[i]): score}, confirmed=self._c.confirm_hits <= 1))
 
     def pin(self, track_id: int, xyxy_px: ArrayLike, class_id: int) -> None:
@@ -160,8 +201,8 @@ class ManyTracker:
             self._targets = keep + ([target] if target is not None else [])
         if target is None:
             mean, cov = kalman.initiate(box, self.noise)
-            self._targets.append(_Target(track_id, mean[0], cov[0], 0.0, stamp_ns, None, {class_id: 0.0},
-                                         confirmed=True))
+            self._targets.append(_Target(track_id, mean[0], cov[0], 0.0, stamp_ns, None, stamp_ns, {class_id: 0.0},
+                                         found=0, confirmed=True))
             return
         mean, cov = kalman.update(target.mean[None], target.cov[None], box, self.noise)
         target.mean, target.cov = mean[0], cov[0]
@@ -193,6 +234,11 @@ class ManyTracker:
             shake = np.diag([1.0, 1.0, 0, 0, 0, 0]) * self._c.blind_noise**2
             cov = cov + kalman.sizes(mean)[:, None, None] ** 2 * shake
         return mean, cov
+
+
+def _looks(targets: list[_Target], size: int) -> F32:
+    """(N, size) descriptions, zeros where not known."""
+    return np.stack([np.zeros(size, np.float32) if t.look is None else t.look for t in targets])
 
 
 def _stack(targets: list[_Target]) -> tuple[F64, F64]:

@@ -11,6 +11,7 @@ What odd input does (never an exception out of ``update``):
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -56,12 +57,15 @@ class Tracker:
             return ()
         self._see(frame)
         usable = self._usable(frame, detections)
+        unseen_s = self._lock.status.age_ns / 1e9
+        self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         self._lock.update(frame, self._carried(usable, frame))
         if usable is not None:
             self._look(usable)
         now_from_look, reliable = self._since_look(frame.stamp_ns)
         size = (frame.image.shape[1], frame.image.shape[0])
         tracks = self._many.tracks(frame.stamp_ns, now_from_look, reliable, size, frame.frame_id)
+        self._relock(frame, tracks)
         self._tracks = self._with_lock(tracks)
         if self._c.auto_lock and self._lock.track_id is None:
             self._lock_best()
@@ -185,10 +189,22 @@ class Tracker:
         look_ns = self._many.look_ns
         return self._history.between(stamp_ns if look_ns is None else look_ns, stamp_ns)
 
+    def _relock(self, frame: Frame, tracks: tuple[Track, ...]) -> None:
+        """Show the target tracker anew what it cannot find, when the detector sees the same identity again."""
+        locked_id = self._lock.track_id
+        if locked_id is None or not self._lock.searching or self._lock.status.age_ns < self._c.relock_after_s * 1e9:
+            return
+        track = next((t for t in tracks if t.id == locked_id), None)
+        if track is not None and self._many.vouched(locked_id):
+            with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
+                self._lock.start(frame, track.xyxy_px, locked_id, track.class_id)
+
     def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         """The locked target as its own tracker sees it, the others as they are."""
-        locked = self._lock.status.track
-        if locked is None or self._lock.status.state == "ACQUIRING":
+        status, locked = self._lock.status, self._lock.status.track
+        if status.state == "LOST":  # its identity is held for a while, but no prediction of it is shown
+            return tuple(t for t in tracks if t.id != self._lock.track_id or t.state is TrackState.TRACKED)
+        if locked is None or status.state == "ACQUIRING":
             return tracks
         same = next((t for t in tracks if t.id == locked.id), None)
         if same is not None:
