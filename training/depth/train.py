@@ -143,7 +143,8 @@ def network_size(text: str, camera: CameraModel) -> tuple[int, int]:
 
 def prepare(frames: list[Frame], camera: CameraModel, width: int, height: int, truth: Path | None) -> Recording:
     """Motions from odometry adjusted over the whole recording, labels from stereo (or from truth)."""
-    config = DepthPoseConfig(depth_model="none", pose_model="none", motion_mask=False, gap_max_s=600.0, features=500)
+    config = DepthPoseConfig(depth_model="none", pose_model="none", motion_mask=False, gap_max_s=600.0, features=500,
+                             expect_level=False)
     sightings = list(observe(make_depth_pose(config), frames))
     smooth(sightings, float(np.sqrt(camera.K[0, 0] * camera.K[1, 1])))
     longest = _longest_run(sightings)

@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="gets depth/<frame>.npy, poses.tum, meta.json")
     parser.add_argument("--stamps", type=Path, help="one capture time in seconds a line (default: 30 Hz)")
     parser.add_argument("--agl", type=Path, help="height above ground, m, one a line (nan = unknown): makes it metric")
-    parser.add_argument("--camera-pitch", type=float, default=0.0, help="camera below horizon, degrees (90 = down)")
+    parser.add_argument("--camera-pitch", type=float, metavar="DEG", help="camera below the horizon (90 = down), if known")
     parser.add_argument("--model", default="", help="depth ONNX or engine folder; 'none' = geometry alone")
     parser.add_argument("--online", action="store_true", help="as in flight, without smoothing afterwards")
     parser.add_argument("--json", action="store_true", help="print meta.json as the last line")
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     stamps = _stamps(args.stamps, len(files))
     heights = None if args.agl is None else dict(zip(stamps, _column(args.agl, len(files), "heights"), strict=True))
     camera = _camera(args.camera, files[0])
-    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch, motion_mask=False,
-                             gap_max_s=600.0)
+    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch or 0.0,
+                             expect_level=args.camera_pitch is not None, motion_mask=False, gap_max_s=600.0)
     stage = make_depth_pose(config)
 
     sightings = list(observe(stage, (_read(k, f, stamps[k], camera) for k, f in enumerate(files)), heights))

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import se3, so3_exp
+from ..geometry import se3, so3_exp, so3_log
 from ..records import F64
 from .bundle import Window, jacobians, residuals, solve
 from .features import I64
 from .two_view import Motion, estimate_two_view, fit_rotation, triangulate
+
+
+PLANE_PARALLAX = 2.5  # times the parallax that other scenes need
+MISFIT = 0.5  # median residual, in standard deviations of a corner, that the first structure may leave
+LEVEL_RAD = 0.6  # a plane tilted less against the expected vertical counts as ground
 
 
 @dataclass
@@ -24,35 +29,55 @@ class View:
     sigma_px: float = 0.35  # how well this view's measurements agree with the others (blur, rolling shutter)
 
 
-def first_structure(first: View, waiting: list[View], current: View, focal_px: float, sigma_px: float, start_px: float
-                    ) -> tuple[I64, F64] | None:
+def first_structure(first: View, waiting: list[View], current: View, focal_px: float, sigma_px: float, start_px: float,
+                    up: F64 | None) -> tuple[I64, F64] | None:
     """Ids (N,) and points (N, 3) of ``(a, b, rho)`` in ``first``, in any unit, or None while that cannot be told.
 
-    Two views of a plane allow two motions that only a third view tells apart, so there every candidate is adjusted
-    together with the views in between, and the cheapest is taken.
+    Two views of a plane allow two motions, and on a straight way even more views do not tell them apart. So every
+    candidate is adjusted together with the views in between, and of those that fit about equally well the one is taken
+    whose plane lies level (``up`` (3,) is the expected vertical in the camera, None = unknown), else whose turn is smaller.
     """
     pair = shared(first, current)
     if pair is None:
         return None
     a, b, ids = pair
     found = estimate_two_view(a, b, focal_px, 1.0, start_px)
-    if not found.candidates or (found.motion is Motion.PLANE and not waiting):
+    if not found.candidates:
         return None
-    best: tuple[float, Window, F64] | None = None
+    if found.motion is Motion.PLANE and (not waiting or found.parallax_px < PLANE_PARALLAX * start_px):
+        return None  # a plane takes more to tell its two motions apart
+    adjusted: list[tuple[float, Window, F64]] = []
     for rotation, direction in found.candidates:
         window = _hypothesis(waiting, current, rotation, direction, a, b, ids, sigma_px / focal_px)
-        if window is None:
-            continue
-        solution = solve(window, 8)
-        if best is None or solution.cost < best[0]:
-            best = (solution.cost, window, solution.rho_sigma)
-    if best is None:
+        if window is not None:
+            solution = solve(window, 8)
+            adjusted.append((float(np.median(solution.residual)), window, solution.rho_sigma))
+    # what moves by itself spoils a sum of squares, not a median; who waits long must content himself with less
+    rivals = [w for w in adjusted if w[0] < MISFIT + 0.15 * len(waiting)]
+    if not rivals:
         return None
-    points = best[1].points
-    good = points[:, 2] > 0
-    if good.sum() < 15 or good.mean() < 0.7 or float(np.median(best[2][good] / points[good, 2])) > 0.25:
+    least = min(misfit for misfit, _, _ in rivals)
+    rivals = [w for w in rivals if w[0] < 1.15 * least + 0.02]
+    if found.motion is Motion.PLANE and up is not None:
+        level = [w for w in rivals if _tilt(w[1].points, up) < LEVEL_RAD]
+        rivals = level or rivals
+    _, window, rho_sigma = min(rivals, key=lambda w: float(np.linalg.norm(so3_log(w[1].rotation[-1]))))
+    good = window.points[:, 2] > 0
+    if good.sum() < 15 or good.mean() < 0.7 or float(np.median(rho_sigma[good] / window.points[good, 2])) > 0.25:
         return None
-    return ids[good], points[good]
+    return ids[good], window.points[good]
+
+
+def _tilt(points: F64, up: F64) -> float:
+    """Angle between ``up`` and the normal of the plane through points ``(a, b, rho)``: rho is linear in (a, b) there."""
+    rays = np.column_stack([points[:, :2], np.ones(len(points))])
+    weight = np.ones(len(points))
+    normal = np.zeros(3)
+    for _ in range(5):
+        normal = np.linalg.lstsq(rays * weight[:, None], points[:, 2] * weight, rcond=None)[0]
+        error = np.abs(rays @ normal - points[:, 2])
+        weight = 1.0 / (1.0 + (error / (float(np.median(error)) + 1e-12)) ** 2)
+    return float(np.arccos(np.clip(-normal @ up / max(float(np.linalg.norm(normal)), 1e-12), -1, 1)))
 
 
 def shared(a: View, b: View) -> tuple[F64, F64, I64] | None:

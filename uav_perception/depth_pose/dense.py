@@ -62,39 +62,54 @@ def planes(image: U8, width: int, height: int) -> F32:
     return np.asarray(cv2.dnn.blobFromImage(image, swapRB=True), np.float32)
 
 
-def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.05, trust: float = 0.15) -> F32:
+def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.02) -> F32:
     """Disparity (h, w) in the unit of ``rho``: the network's shape drawn through the measured points.
+
+    How much of the network's shape is used (0..1) is decided by the points themselves: half of them predict the others
+    with and without it. So a network that is strange to the scene does no harm.
 
     Args:
         disparity: (h, w) positive, any unit.
-        uv: (N, 2) points in 0..1 of width and height.
+        uv: (N, 2) points in 0..1 of width and height, N >= 12.
         rho: (N,) their inverse depths > 0; rho_sigma: (N,) standard deviations.
         reach: radius of a point's influence, as a share of the image's width.
-        trust: relative error expected of the network's shape nearby; smaller means points bend it less.
     """
     h, w = disparity.shape
-    gh, gw = max(4, h // 4), max(4, w // 4)
-    x = np.clip((uv[:, 0] * gw).astype(int), 0, gw - 1)
-    y = np.clip((uv[:, 1] * gh).astype(int), 0, gh - 1)
+    x, y = np.clip((uv[:, 0] * w).astype(int), 0, w - 1), np.clip((uv[:, 1] * h).astype(int), 0, h - 1)
     log_disparity = np.log(np.maximum(disparity, 1e-6))
-    own = log_disparity[np.clip((uv[:, 1] * h).astype(int), 0, h - 1), np.clip((uv[:, 0] * w).astype(int), 0, w - 1)]
-    ratio = np.log(rho) - own
-    noise2 = (rho_sigma / rho) ** 2 + 0.03**2
-    centre = _weighted_median(ratio, 1.0 / noise2)
-    ratio = ratio - centre
-    spread = 1.5 * float(np.median(np.abs(ratio))) + 0.05
-    weight = trust**2 / (noise2 + trust**2) / (1.0 + (ratio / (3 * spread)) ** 2)
-    sums, weights = np.zeros((gh, gw), np.float32), np.zeros((gh, gw), np.float32)
-    np.add.at(sums, (y, x), (weight * ratio).astype(np.float32))
-    np.add.at(weights, (y, x), weight.astype(np.float32))
-    field = np.zeros((gh, gw), np.float32)
-    for radius, prior in ((6.0 * reach, 0.02), (2.0 * reach, 0.05), (reach, 0.1)):  # each refines the coarser
-        sigma = radius * gw
-        s, m = (cv2.GaussianBlur(v, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for v in (sums, weights))
+    own = log_disparity[y, x].astype(np.float64)
+    measured = np.log(rho)
+    weight = 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
+    centre = _weighted_median(measured, weight)
+    values = np.column_stack([np.clip(measured - centre, -2.5, 2.5), own - float(np.median(own))])
+    grid = (max(4, h // 4), max(4, w // 4))
+    half = np.arange(len(rho)) % 2 == 0
+    left = np.empty_like(values)  # what half of the points cannot say about the other half
+    for a, b in ((half, ~half), (~half, half)):
+        field = _spread(values[a], uv[a], weight[a], grid, reach)
+        left[b] = values[b] - field[np.clip((uv[b, 1] * grid[0]).astype(int), 0, grid[0] - 1),
+                                    np.clip((uv[b, 0] * grid[1]).astype(int), 0, grid[1] - 1)]
+    limit = 3.0 * float(np.median(np.abs(left[:, 0]))) + 1e-3
+    left[:, 0] = np.clip(left[:, 0], -limit, limit)
+    shape = float(np.clip((weight * left[:, 0] * left[:, 1]).sum() / max((weight * left[:, 1] ** 2).sum(), 1e-9), 0, 1))
+    field = _spread(values, uv, weight, grid, reach)
+    smooth = cv2.resize(field[..., 0] - shape * field[..., 1], (w, h), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.exp(shape * (log_disparity - np.median(own)) + np.asarray(smooth) + centre), np.float32)
+
+
+def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:
+    """(gh, gw, K) fields through ``values`` (N, K) at ``uv``: normalised convolution from coarse to fine."""
+    gh, gw = grid
+    x, y = np.clip((uv[:, 0] * gw).astype(int), 0, gw - 1), np.clip((uv[:, 1] * gh).astype(int), 0, gh - 1)
+    sums = np.zeros((gh, gw, values.shape[1] + 1), np.float32)
+    np.add.at(sums, (y, x), np.column_stack([values, np.ones(len(values))]) * weight[:, None])
+    field = np.zeros((gh, gw, values.shape[1]), np.float32)
+    for times, prior in ((8.0, 0.02), (3.0, 0.05), (1.0, 0.1)):  # each refines the coarser
+        sigma = times * reach * gw
+        blurred = np.asarray(cv2.GaussianBlur(sums, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
         unit = prior / (2 * np.pi * sigma**2)  # as much as `prior` points at this place
-        field = (np.asarray(s) + unit * field) / (np.asarray(m) + unit)
-    smooth = cv2.resize(field, (w, h), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.exp(log_disparity + smooth + centre), np.float32)
+        field = (blurred[..., :-1] + unit * field) / (blurred[..., -1:] + unit)
+    return np.asarray(field, np.float32)
 
 
 def supported(uv: F64, width: int, height: int) -> Bool:

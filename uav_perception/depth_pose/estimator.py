@@ -56,7 +56,9 @@ class DepthPose:
         self.config = config
         self.mount = base_from_optical(config)
         self._depth_net, self._pose_net = depth_net, pose_net
-        self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px)
+        self._up = self.mount[:3, :3].T @ np.array([0.0, 0.0, 1.0])
+        self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px,
+                                 up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
         self._mask = MotionMask(config.motion_threshold_px)
         self._camera: CameraModel | None = None
@@ -156,12 +158,12 @@ class DepthPose:
     def _carry(self, lost: Step, gray: U8, small: U8, small_gray: U8, camera: CameraModel, small_camera: CameraModel
                ) -> Step:
         """The corners are lost: begin a new window, and bridge the gap by direct alignment if that succeeds."""
-        previous, unit = self._previous, self.odometry.median_depth()
+        previous, unit, velocity = self._previous, self.odometry.median_depth(), self.odometry.velocity
         self.odometry.reset()
         fresh = self.odometry.update(gray, camera)
         aligned = None
         if previous is not None and previous[2] is not None:
-            guess = np.eye(4)
+            guess = velocity
             if self._pose_net is not None:
                 twist = self._pose_net.motion(previous[0], small)
                 guess = se3_exp(np.concatenate([twist[:3] * unit, twist[3:]]))
@@ -233,9 +235,8 @@ class DepthPose:
         if height_agl_m is not None and step.cur_from_prev is not None:
             known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
             points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
-            up = self.mount[:3, :3].T @ np.array([0.0, 0.0, 1.0])
             tilt = np.radians(self.config.ground_tilt_max_deg)
-            self.scale.add_height(stamp_ns, height_agl_m, fit_ground(points, up, tilt_max_rad=tilt))
+            self.scale.add_height(stamp_ns, height_agl_m, fit_ground(points, self._up, tilt_max_rad=tilt))
         run_position = self._odom_from_camera[:3, 3] / (before or 1.0)
         self.scale.add_navigation(stamp_ns, nav_position_m, run_position)
         jumped = self.scale.settle(stamp_ns)

@@ -59,6 +59,7 @@ class Odometry:
     still_px: float = 0.15
     sigma_px: float = 0.35
     start_px: float = 3.0
+    up: F64 | None = None  # expected vertical in the camera frame (3,), None = unknown
     world_from_ref: F64 = field(default_factory=lambda: np.eye(4))
 
     def __post_init__(self) -> None:
@@ -117,7 +118,7 @@ class Odometry:
                 return self._only_rotation(old, View(turn, np.zeros(3), common, cur_xy), prev_xy, step, camera, focal)
         guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
         predicted = self.velocity @ se3(old.rotation, old.translation)
-        starts = [(guess_r, guess_t), (predicted[:3, :3], predicted[:3, 3])]
+        starts = [(predicted[:3, :3], predicted[:3, 3]), (guess_r, guess_t)]
         guess_r, guess_t = self._locate(starts, common, cur_xy, focal)
         current = View(guess_r, guess_t, common, cur_xy)
         solution = self._adjust(current, focal)
@@ -186,14 +187,17 @@ class Odometry:
             w = Window(np.stack([np.eye(3), r]), np.stack([np.zeros(3), t]), points, np.ones(len(points), np.int64),
                        np.arange(len(points)), xy[have], np.full(len(points), self.sigma_px / focal))
             cost = locate(w)
-            if best is None or cost < 0.9 * best[0]:
+            if best is None or cost < best[0]:
                 best = (cost, w.rotation[1], w.translation[1])
+            if cost < 2.0 * self.sigma_px / focal:
+                break
         assert best is not None
         return best[1], best[2]
 
     def _try_start(self, current: View, focal: float) -> None:
         """Give the window its first depths, once the view has changed enough."""
-        found = first_structure(self.views[0], self.waiting, current, focal, self.sigma_px, self.start_px)
+        found = first_structure(self.views[0], self.waiting, current, focal, self.sigma_px, self.start_px,
+                                self.up)
         if found is None:
             self.waiting = [*self.waiting[-5:], View(current.rotation, current.translation, current.ids, current.xy)]
             return

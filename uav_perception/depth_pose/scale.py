@@ -117,7 +117,7 @@ class MetricScale:
             return before is not None
         logs = np.log([s for _, s in self._samples])
         middle = float(np.median(logs))
-        spread = 1.48 * float(np.median(np.abs(logs - middle)))
+        spread = 1.25 * float(np.mean(np.abs(logs - middle)))
         if len(logs) < 3 or spread > self._agree:
             if before is None:
                 return False

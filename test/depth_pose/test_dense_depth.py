@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+from depth_scenes import CAMERA, Rendered
+
+from uav_perception.depth_pose.dense import FLAT, fuse, planes, supported
+from uav_perception.records import F32
+
+
+def points_of(depth: F32, count: int, seed: int = 0, unit: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    px = np.column_stack([rng.integers(0, CAMERA.width_px, count), rng.integers(0, CAMERA.height_px, count)])
+    rho = unit / depth[px[:, 1], px[:, 0]].astype(np.float64) * np.exp(rng.normal(0, 0.02, count))
+    return (px + 0.5) / [CAMERA.width_px, CAMERA.height_px], rho, 0.02 * rho
+
+
+def error(disparity: F32, depth: F32, unit: float = 3.0) -> float:
+    import cv2
+
+    sized = cv2.resize(disparity, (CAMERA.width_px, CAMERA.height_px))
+    return float(np.mean(np.abs(unit / sized - depth) / depth))
+
+
+def test_points_alone_give_a_smooth_surface_in_their_unit(flight: Rendered) -> None:
+    uv, rho, sigma = points_of(flight.depth[0], 200)
+    assert error(fuse(FLAT, uv, rho, sigma), flight.depth[0]) < 0.05
+
+
+def test_a_good_shape_is_kept_between_few_points(flight: Rendered) -> None:
+    uv, rho, sigma = points_of(flight.depth[0], 25)
+    good = (1.0 / flight.depth[0] ** 1.0 * 0.7).astype(np.float32)
+    with_shape, without = error(fuse(good, uv, rho, sigma), flight.depth[0]), error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
+    assert with_shape < 0.02 < without
+
+
+def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:
+    uv, rho, sigma = points_of(flight.depth[0], 200)
+    wrong = np.exp(np.random.default_rng(2).normal(0, 0.7, (48, 64))).astype(np.float32)
+    assert error(fuse(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * error(fuse(FLAT, uv, rho, sigma), flight.depth[0]) + 0.01
+
+
+def test_support_ends_away_from_the_points() -> None:
+    near = supported(np.array([[0.1, 0.5]]), 100, 80)
+    assert near[40, 10] and not near[40, 80]
+
+
+def test_network_input_is_rgb_planes() -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[..., 0], image[..., 2] = 10, 200  # blue, red
+    blob = planes(image, 6, 4)
+    assert blob.shape == (1, 3, 4, 6) and blob.dtype == np.float32
+    assert (blob[0, 0] == 200).all() and (blob[0, 2] == 10).all()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uav_perception.depth_pose.scale import MetricScale, Plane, fit_ground
+from uav_perception.geometry import so3_exp
+from uav_perception.records import Scale
+
+UP = np.array([0.0, -1.0, 0.0])  # optical axes: y down
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.5, 80.0), st.floats(-0.25, 0.25), st.floats(-0.25, 0.25))
+def test_ground_is_found_among_outliers(seed: int, height: float, roll: float, pitch: float) -> None:
+    rng = np.random.default_rng(seed)
+    tilt = so3_exp([pitch, 0, roll])
+    flat = np.column_stack([rng.uniform(-2, 2, 150), np.ones(150), rng.uniform(1, 5, 150)]) * height
+    points = (flat + rng.normal(0, 0.005 * height, flat.shape)) @ tilt.T
+    clutter = rng.uniform([-2, -1, 1], [2, 0.7, 5], (60, 3)) * height @ tilt.T
+    plane = fit_ground(np.vstack([points, clutter]), UP, tilt_max_rad=0.5)
+    assert plane is not None
+    assert abs(plane.height / height - 1) < 0.02
+    assert plane.normal @ (tilt @ UP) > np.cos(0.02)
+
+
+def test_walls_and_ceilings_are_not_ground() -> None:
+    rng = np.random.default_rng(1)
+    wall = np.column_stack([rng.uniform(-2, 2, 100), rng.uniform(-2, 2, 100), np.full(100, 4.0)])
+    ceiling = np.column_stack([rng.uniform(-2, 2, 100), np.full(100, -1.5), rng.uniform(1, 5, 100)])
+    assert fit_ground(wall, UP, tilt_max_rad=0.4) is None
+    assert fit_ground(ceiling, UP, tilt_max_rad=0.4) is None
+    assert fit_ground(wall[:5], UP, tilt_max_rad=0.4) is None
+
+
+def plane(height: float) -> Plane:
+    return Plane(UP, height, 50, 0.01)
+
+
+def feed(scale: MetricScale, height_m: float | None, units: float, start_ns: int, count: int) -> list[bool]:
+    jumps = []
+    for k in range(count):
+        stamp = start_ns + k * 10**8
+        scale.add_height(stamp, height_m, plane(units))
+        jumps.append(scale.settle(stamp))
+    return jumps
+
+
+def test_height_gives_metres_after_three_samples_and_says_so_once() -> None:
+    scale = MetricScale()
+    assert feed(scale, 20.0, 0.5, 0, 6) == [False, False, True, False, False, False]
+    assert scale.state is Scale.METRIC and scale.metres_per_unit == pytest.approx(40.0)
+    assert scale.relative_sigma < 0.05
+
+
+def test_metres_are_held_through_a_short_dropout_and_withdrawn_after_a_long_one() -> None:
+    scale = MetricScale(hold_s=2.0)
+    feed(scale, 20.0, 0.5, 0, 6)
+    assert not scale.settle(15 * 10**8) and scale.state is Scale.METRIC
+    assert scale.settle(40 * 10**8) and scale.state is Scale.UNIT and scale.metres_per_unit is None
+    jumps = feed(scale, 20.0, 0.5, 50 * 10**8, 4)
+    assert jumps[2] and scale.state is Scale.METRIC
+
+
+@pytest.mark.parametrize("height", [None, float("nan"), -3.0, 0.0, float("inf")])
+def test_impossible_heights_give_no_metres(height: float | None) -> None:
+    scale = MetricScale()
+    feed(scale, height, 0.5, 0, 10)
+    assert scale.state is Scale.UNIT
+
+
+def test_a_changed_scale_is_a_jump_and_disagreement_is_no_scale() -> None:
+    scale = MetricScale()
+    feed(scale, 20.0, 0.5, 0, 15)
+    assert any(feed(scale, 20.0, 0.25, 15 * 10**8, 15))
+    assert scale.metres_per_unit == pytest.approx(80.0)
+    noisy = MetricScale()
+    for k in range(12):
+        noisy.add_height(k * 10**8, 20.0, plane(0.5 if k % 2 else 1.0))
+        noisy.settle(k * 10**8)
+    assert noisy.state is Scale.UNIT
+
+
+def test_navigation_needs_real_motion() -> None:
+    scale = MetricScale(nav_motion_min_m=1.0)
+    for k in range(20):
+        scale.add_navigation(k * 10**8, [0.01 * k, 0, 0], np.array([0.1 * k, 0, 0]))
+        scale.settle(k * 10**8)
+    assert scale.state is Scale.UNIT
+    for k in range(20, 60):
+        scale.add_navigation(k * 10**8, [0.5 * k, 0, 0], np.array([0.1 * k, 0, 0]))
+        scale.settle(k * 10**8)
+    assert scale.metres_per_unit == pytest.approx(5.0, rel=0.05)

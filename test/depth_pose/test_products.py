@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from depth_scenes import CAMERA, Rendered
+
+from uav_perception.depth_pose.products import (
+    MotionMask,
+    object_velocity,
+    obstacle_sectors,
+    pixel_rays,
+    plane_flow,
+    point_cloud,
+    rigid_flow,
+    scaled_camera,
+)
+from uav_perception.geometry import BODY_FROM_OPTICAL, backproject, project, se3, se3_inverse, so3_exp
+from uav_perception.records import CameraModel, DepthMap
+
+
+def test_rigid_flow_is_where_each_point_was(flight: Rendered) -> None:
+    depth, motion = flight.depth[5], flight.motion(5)
+    flow = rigid_flow(depth, CAMERA, motion)
+    rng = np.random.default_rng(0)
+    px = np.column_stack([rng.integers(5, 250, 40), rng.integers(5, 185, 40)])
+    z = depth[px[:, 1], px[:, 0]]
+    before = backproject(px, z, CAMERA.K) @ se3_inverse(motion)[:3, :3].T + se3_inverse(motion)[:3, 3]
+    np.testing.assert_allclose(flow[px[:, 1], px[:, 0]], px - project(before, CAMERA.K), atol=2e-3)
+
+
+def test_warping_by_rigid_flow_reproduces_the_picture(flight: Rendered) -> None:
+    a, b = (cv2.cvtColor(flight.frames[k].image, cv2.COLOR_BGR2GRAY).astype(np.float32) for k in (4, 5))
+    flow = rigid_flow(flight.depth[5], CAMERA, flight.motion(5))
+    u, v = np.meshgrid(np.arange(256, dtype=np.float32), np.arange(192, dtype=np.float32))
+    inner = (slice(30, -30), slice(30, -30))
+    warped = cv2.remap(a, u - flow[..., 0], v - flow[..., 1], cv2.INTER_LINEAR)
+    assert np.abs(warped - b)[inner].mean() < 0.4 * np.abs(a - b)[inner].mean()
+
+
+def test_plane_flow_agrees_with_rigid_flow_on_a_plane() -> None:
+    motion = se3(so3_exp([0.01, 0.0, 0.02]), [0.3, -0.1, 0.2])  # current from previous
+    normal, height = np.array([0.0, 0.0, 1.0]), 8.0  # plane z = 8 in the previous frame
+    homography = CAMERA.K @ (motion[:3, :3] + np.outer(motion[:3, 3], normal) / height) @ np.linalg.inv(CAMERA.K)
+    n = motion[:3, :3] @ normal
+    d = height + n @ motion[:3, 3]
+    depth = (d / (pixel_rays(CAMERA) @ n)).astype(np.float32)
+    difference = plane_flow(homography, 256, 192) - rigid_flow(depth, CAMERA, motion)
+    assert np.abs(difference).max() < 5e-3
+
+
+def test_a_patch_that_moves_by_itself_is_masked_and_nothing_else(flight: Rendered) -> None:
+    a, b = (cv2.cvtColor(flight.frames[k].image, cv2.COLOR_BGR2GRAY) for k in (6, 7))
+    rng = np.random.default_rng(1)
+    patch = cv2.GaussianBlur(rng.integers(0, 255, (36, 48), dtype=np.uint8), (0, 0), 1.5)
+    patch = cv2.normalize(patch, None, 0, 255, cv2.NORM_MINMAX)
+    a, b = a.copy(), b.copy()
+    a[80:116, 100:148], b[83:119, 104:152] = patch, patch
+    truth = np.zeros(a.shape, bool)
+    truth[83:119, 104:152] = True
+    mask = MotionMask(1.0)(a, b, [rigid_flow(flight.depth[7], CAMERA, flight.motion(7))])
+    inner = np.zeros_like(truth)
+    inner[20:-20, 20:-20] = True
+    assert (mask & truth & inner).sum() / ((mask | truth) & inner).sum() > 0.6
+
+
+def box_depth(distance: float) -> DepthMap:
+    """A wall ``distance`` ahead over the middle of the picture, open beyond 90 m elsewhere."""
+    depth = np.full((192, 256), 90.0, np.float32)
+    depth[:, 100:156] = distance
+    return DepthMap(1, depth, np.ones(depth.shape, bool), CAMERA)
+
+
+def test_obstacles_lie_in_the_sector_they_are_seen_in() -> None:
+    sectors = obstacle_sectors(box_depth(5.0), se3(BODY_FROM_OPTICAL, np.zeros(3)))
+    assert sectors.shape == (72,)
+    assert sectors[0] == pytest.approx(5.0, rel=0.02)
+    assert np.isnan(sectors[36]) and np.isnan(sectors[18])  # behind and beside: not seen, so not said
+    assert np.isinf(sectors[5])  # 25 degrees to the right: seen and free
+    turned = obstacle_sectors(box_depth(5.0), se3(so3_exp([0, 0, -np.pi / 2]) @ BODY_FROM_OPTICAL, np.zeros(3)))
+    assert turned[18] == pytest.approx(5.0, rel=0.02)  # a camera looking right fills sector 18 (90 degrees clockwise)
+
+
+def test_what_is_above_the_band_is_no_obstacle() -> None:
+    up = so3_exp([0, -np.radians(60), 0]) @ BODY_FROM_OPTICAL
+    sectors = obstacle_sectors(box_depth(5.0), se3(up, np.zeros(3)), band_m=0.5)
+    assert not np.isfinite(sectors).any()
+
+
+def test_cloud_is_organised_metric_and_coloured(flight: Rendered) -> None:
+    depth = flight.depth[0].copy()
+    valid = np.ones(depth.shape, bool)
+    valid[:10] = False
+    points, colour = point_cloud(DepthMap(1, depth, valid, CAMERA), flight.frames[0].image)
+    assert points.shape == (192, 256, 3) and colour.shape == (192, 256, 3)
+    assert np.isnan(points[:10]).all() and np.isfinite(points[10:]).all()
+    np.testing.assert_allclose(points[90, 200], backproject([[200, 90]], depth[90, 200], CAMERA.K)[0], rtol=1e-4)
+    np.testing.assert_array_equal(colour, flight.frames[0].image)
+
+
+def test_camera_scales_about_pixel_edges() -> None:
+    half = scaled_camera(CAMERA, 128, 96)
+    point = np.array([[0.7, -0.4, 3.0]])
+    full_px = project(point, CAMERA.K) + 0.5
+    np.testing.assert_allclose((project(point, half.K) + 0.5) * 2, full_px, atol=1e-9)
+
+
+@pytest.mark.parametrize("own", [0.0, 4.0])
+def test_velocity_of_a_tracked_object_over_a_moving_camera(own: float) -> None:
+    camera = CameraModel(np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
+    dt, motion = 0.1, se3(so3_exp([0, 0.01, 0.0]), [-0.5, 0.1, 0.0])
+    before = np.array([[2.0, 1.0, 30.0]])
+    after = (before + [own * dt, 0, 0]) @ motion[:3, :3].T + motion[:3, 3]
+    p0, p1 = project(before, camera.K)[0], project(after, camera.K)[0]
+    velocity = object_velocity(p1, (p1 - p0) / dt, float(after[0, 2]), camera, motion, dt)
+    np.testing.assert_allclose(velocity, [own, 0, 0], atol=0.06)
