@@ -141,8 +141,9 @@ def test_followed_target_disappears_under_a_bridge_and_comes_back() -> None:
     assert hidden and any(v > 0.8 for v in seen[: hidden[0]]) and any(v > 0.8 for v in seen[hidden[-1] :])
 
 
-@pytest.mark.parametrize("name", sorted(set(SCENES) - {"roundabout", "underpass", "street", "plaza"}))
-def test_every_scene_renders(name: str) -> None:
+@pytest.mark.parametrize("name", ["avenue", "field", "junction", "park", "town"])  # the others are used elsewhere
+def test_every_place_renders(name: str) -> None:
+    assert name in SCENES
     frame = next(iter(Flight(name, FlightOptions(width_px=64, height_px=48, seed=1))))
     assert frame.depth.valid.mean() > 0.5 and frame.frame.image.std() > 3
 
