@@ -19,7 +19,7 @@ from uav_perception.records import (
     Track,
     TrackState,
 )
-from uav_perception.ros import convert
+from uav_perception.ros import convert, convert_motion
 
 STAMP = 1_700_000_000_123_456_789
 rng = np.random.default_rng(3)
@@ -140,15 +140,16 @@ def test_no_target_needs_no_box():
 def test_odometry_round_trip(scale, known):
     covariance = np.diag([0.1, 0.2, 0.3, 0.01, 0.02, 0.03]) if known else None
     before = Pose(STAMP, "odom", "base_link", [1.0, -2.0, 3.0], np.array([0.5, 0.5, -0.5, 0.5]), covariance, 3, scale)
-    odometry, status = wire(convert.odometry_message(before)), wire(convert.odometry_status_message(before))
+    odometry = wire(convert_motion.odometry_message(before))
+    status = wire(convert_motion.odometry_status_message(before))
     o = odometry.pose.pose.orientation
     assert (o.x, o.y, o.z, o.w) == (0.5, -0.5, 0.5, 0.5)  # xyzw on the wire
     variance = np.array(odometry.pose.covariance).reshape(6, 6).diagonal()
     if scale is Scale.UNIT or not known:
-        assert (variance[:3] == convert.UNKNOWN_VARIANCE).all()
+        assert (variance[:3] == convert_motion.UNKNOWN_VARIANCE).all()
     else:
         np.testing.assert_allclose(variance, covariance.diagonal())
-    after = convert.pose_from_messages(odometry, status)
+    after = convert_motion.pose_from_messages(odometry, status)
     assert (after.scale, after.reset_counter, after.parent, after.child) == (scale, 3, "odom", "base_link")
     np.testing.assert_array_equal(after.position_m, before.position_m)
     np.testing.assert_array_equal(after.quaternion_wxyz, before.quaternion_wxyz)
@@ -157,7 +158,7 @@ def test_odometry_round_trip(scale, known):
 
 def test_transform_is_at_the_image_stamp():
     pose = Pose(STAMP, "odom", "base_link", np.array([1.0, 2, 3]), np.array([1.0, 0, 0, 0]), None, 0, Scale.METRIC)
-    transform = wire(convert.transform_message(pose)).transforms[0]
+    transform = wire(convert_motion.transform_message(pose)).transforms[0]
     assert convert.to_ns(transform.header.stamp) == STAMP
     assert (transform.header.frame_id, transform.child_frame_id) == ("odom", "base_link")
     assert (transform.transform.translation.y, transform.transform.rotation.w) == (2.0, 1.0)
@@ -166,7 +167,7 @@ def test_transform_is_at_the_image_stamp():
 def test_points_project_back_to_their_pixels():
     depth = rng.uniform(2, 50, (48, 64)).astype(np.float32)
     valid = rng.random((48, 64)) > 0.3
-    cloud = wire(convert.points_message(DepthMap(STAMP, depth, valid, camera())))
+    cloud = wire(convert_motion.points_message(DepthMap(STAMP, depth, valid, camera())))
     xyz = np.frombuffer(cloud.data, np.float32).reshape(48, 64, 4)[..., :3]
     assert np.isnan(xyz[~valid]).all() and cloud.point_step * cloud.width == cloud.row_step
     uvw = xyz[valid] @ camera().K.T
@@ -178,6 +179,6 @@ def test_points_project_back_to_their_pixels():
 
 def test_unknown_depth_is_nan_on_the_wire():
     depth = DepthMap(STAMP, np.full((4, 4), 7, np.float32), np.eye(4, dtype=bool), camera())
-    image = wire(convert.depth_message(depth))
+    image = wire(convert_motion.depth_message(depth))
     values = np.frombuffer(image.data, np.float32).reshape(4, 4)
     assert image.encoding == "32FC1" and (values[np.eye(4, dtype=bool)] == 7).all() and np.isnan(values[0, 1])

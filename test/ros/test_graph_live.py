@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray
 
-from uav_perception.ros import convert, topics
+from uav_perception.ros import convert, convert_motion, topics
 
 NS = "/uav1"
 TYPES = {"image": Image, "image/compressed": CompressedImage, "camera_info": CameraInfo, "detections": Detection2DArray,
@@ -133,7 +133,7 @@ def test_image_is_the_picture_and_overlay_is_drawn(graph, client):
 def test_odometry_without_a_scale_says_so(graph, client):
     status = convert.status_values(client.heard[f"{NS}/odometry/status"][-1])
     assert status["scale"] == "UNIT"
-    assert client.heard[f"{NS}/odometry"][-1].pose.covariance[0] == convert.UNKNOWN_VARIANCE
+    assert client.heard[f"{NS}/odometry"][-1].pose.covariance[0] == convert_motion.UNKNOWN_VARIANCE
     transforms = [t for m in list(client.heard["/tf"]) for t in m.transforms]
     assert transforms and {(t.header.frame_id, t.child_frame_id) for t in transforms} == {("odom", "base_link")}
 

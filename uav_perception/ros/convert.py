@@ -1,4 +1,4 @@
-"""Records to messages and back: the only place that knows both. Quaternions are xyzw only here and beyond."""
+"""Records to messages and back: stamps, pictures, cameras, boxes, the target (depth and motion: convert_motion)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
@@ -24,19 +24,12 @@ from ..records import (
     F32,
     U8,
     CameraModel,
-    DepthMap,
     Detections,
     Frame,
-    Pose,
-    RelativeDepth,
-    Scale,
     TargetStatus,
     Track,
     TrackState,
 )
-
-# What a variance says where it is not known: so large that no filter weighs the value. (NaN would poison filters.)
-UNKNOWN_VARIANCE = 1e6
 
 
 class ClassNames:
@@ -72,7 +65,7 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=to_time(stamp_ns), frame_id=frame_id)
 
 
-def _bytes(pixels: NDArray[Any]) -> array.array[int]:
+def packed(pixels: NDArray[Any]) -> array.array[int]:
     """An array the message takes as it is; an ndarray or a list would be checked element by element (200 ms)."""
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
@@ -84,7 +77,7 @@ def image_message(pixels: NDArray[Any], encoding: str, stamp_ns: int, frame_id: 
     height, width = pixels.shape[:2]
     message = Image(header=header(stamp_ns, frame_id), height=height, width=width, encoding=encoding,
                     step=pixels[0].nbytes)
-    message.data = _bytes(pixels)
+    message.data = packed(pixels)
     return message
 
 
@@ -97,7 +90,7 @@ def frame_pixels(message: Image) -> U8:
 def jpeg_message(pixels: U8, quality: int, stamp_ns: int, frame_id: str) -> CompressedImage:
     """A JPEG of BGR pixels; ``quality`` 1..100."""
     message = CompressedImage(header=header(stamp_ns, frame_id), format="bgr8; jpeg compressed bgr8")
-    message.data = _bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+    message.data = packed(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
     return message
 
 
@@ -229,79 +222,3 @@ def target_from_messages(status: DiagnosticStatus, box: Detection2D | None, name
                       min(int(values.get("last_seen_ns") or seen.stamp_ns), seen.stamp_ns), seen.frame_id)
     return TargetStatus(int(values["stamp_ns"]), str(values["state"]), track, float(values["quality"]),
                         int(values["age_ns"]), status.message)
-
-
-def depth_message(depth: DepthMap | RelativeDepth) -> Image:
-    """32FC1; NaN where nothing is known (REP 118)."""
-    return image_message(np.where(depth.valid, depth.depth, np.float32(np.nan)), "32FC1", depth.stamp_ns,
-                         depth.camera.frame_id)
-
-
-def points_message(depth: DepthMap, image: U8 | None = None) -> PointCloud2:
-    """Organised cloud (H, W) in the optical frame: x, y, z float32 metres (NaN where unknown), rgb when given."""
-    h, w = depth.depth.shape
-    scale_x, scale_y = w / depth.camera.width_px, h / depth.camera.height_px
-    k = depth.camera.K
-    z = np.where(depth.valid, depth.depth, np.float32(np.nan))
-    x = (np.arange(w, dtype=np.float32) + 0.5) / scale_x - 0.5 - k[0, 2]
-    y = (np.arange(h, dtype=np.float32) + 0.5) / scale_y - 0.5 - k[1, 2]
-    cloud = np.zeros((h, w, 4), np.float32)
-    cloud[..., 2] = z
-    cloud[..., 1] = z * (y[:, None] / k[1, 1])
-    cloud[..., 0] = (z * x[None] - k[0, 1] * cloud[..., 1]) / k[0, 0]
-    fields = [PointField(name=n, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-              for i, n in enumerate(("x", "y", "z"))]
-    if image is not None:
-        colours = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        cloud.view(np.uint8).reshape(h, w, 16)[..., 12:15] = colours
-        fields.append(PointField(name="rgb", offset=12, datatype=PointField.FLOAT32, count=1))
-    message = PointCloud2(header=header(depth.stamp_ns, depth.camera.frame_id), height=h, width=w, fields=fields,
-                          point_step=16, row_step=16 * w, is_dense=False)
-    message.data = _bytes(cloud)
-    return message
-
-
-def odometry_message(pose: Pose) -> Any:
-    """nav_msgs/Odometry. The position's variance is UNKNOWN_VARIANCE without a metric scale; the twist's always."""
-    from nav_msgs.msg import Odometry
-
-    message = Odometry(header=header(pose.stamp_ns, pose.parent), child_frame_id=pose.child)
-    p, q = message.pose.pose.position, message.pose.pose.orientation
-    p.x, p.y, p.z = map(float, pose.position_m)
-    q.w, q.x, q.y, q.z = map(float, pose.quaternion_wxyz)
-    covariance = np.eye(6) * UNKNOWN_VARIANCE if pose.covariance is None else pose.covariance.copy()
-    if pose.scale is not Scale.METRIC:
-        covariance[:3], covariance[:, :3] = 0.0, 0.0
-        covariance[:3, :3] = np.eye(3) * UNKNOWN_VARIANCE
-    message.pose.covariance = covariance.ravel()
-    message.twist.covariance = (np.eye(6) * UNKNOWN_VARIANCE).ravel()
-    return message
-
-
-def odometry_status_message(pose: Pose) -> DiagnosticStatus:
-    """What Odometry has no field for: whether the metres are metres, and how often the origin was moved."""
-    metric = pose.scale is Scale.METRIC
-    return status_message("odometry", 0 if metric else 1, "metric" if metric else "no metric scale", {
-        "stamp_ns": pose.stamp_ns, "scale": pose.scale.value, "reset_counter": pose.reset_counter,
-        "has_covariance": pose.covariance is not None})
-
-
-def pose_from_messages(message: Any, status: DiagnosticStatus) -> Pose:
-    """The Pose that was published as `odometry` and `odometry/status` of one stamp."""
-    values = status_values(status)
-    p, q = message.pose.pose.position, message.pose.pose.orientation
-    covariance = np.asarray(message.pose.covariance).reshape(6, 6) if values["has_covariance"] else None
-    return Pose(to_ns(message.header.stamp), message.header.frame_id, message.child_frame_id, np.array([p.x, p.y, p.z]),
-                np.array([q.w, q.x, q.y, q.z]), covariance, int(values["reset_counter"]), Scale(values["scale"]))
-
-
-def transform_message(pose: Pose) -> Any:
-    """tf2_msgs/TFMessage with parent -> child at the image's stamp."""
-    from geometry_msgs.msg import TransformStamped
-    from tf2_msgs.msg import TFMessage
-
-    transform = TransformStamped(header=header(pose.stamp_ns, pose.parent), child_frame_id=pose.child)
-    t, q = transform.transform.translation, transform.transform.rotation
-    t.x, t.y, t.z = map(float, pose.position_m)
-    q.w, q.x, q.y, q.z = map(float, pose.quaternion_wxyz)
-    return TFMessage(transforms=[transform])

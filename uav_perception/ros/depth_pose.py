@@ -12,7 +12,7 @@ from ..config import DepthPoseConfig
 from ..depth_pose import DepthPoseEstimator
 from ..records import DepthMap, DepthPoseResult, Frame, Scale, Track
 from ..runtime.worker import Worker
-from . import convert, topics
+from . import convert, convert_motion, topics
 from .bus import Bus
 from .main import run
 from .node import StageNode
@@ -85,16 +85,16 @@ class DepthPoseNode(StageNode):
     def _publish(self, frame: Frame, result: DepthPoseResult) -> None:
         if (pose := result.pose) is not None:
             self._scale = pose.scale
-            self._odometry.publish(convert.odometry_message(pose))
-            self._odometry_status.publish(convert.odometry_status_message(pose))
+            self._odometry.publish(convert_motion.odometry_message(pose))
+            self._odometry_status.publish(convert_motion.odometry_status_message(pose))
             if self._transforms == "always" or (self._transforms == "metric" and pose.scale is Scale.METRIC):
-                self._tf.publish(convert.transform_message(pose))
+                self._tf.publish(convert_motion.transform_message(pose))
         metric = isinstance(result.depth, DepthMap)
         topic = self._depth if metric else self._relative
         if result.depth is not None and topic.get_subscription_count():
-            topic.publish(convert.depth_message(result.depth))
+            topic.publish(convert_motion.depth_message(result.depth))
         if isinstance(result.depth, DepthMap) and self._points.get_subscription_count():
-            self._points.publish(convert.points_message(result.depth, frame.image))
+            self._points.publish(convert_motion.points_message(result.depth, frame.image))
         if result.motion_mask is not None and self._mask.get_subscription_count():
             self._mask.publish(convert.image_message(result.motion_mask.astype(np.uint8) * 255, "mono8",
                                                      frame.stamp_ns, frame.frame_id))

@@ -11,7 +11,7 @@ from std_srvs.srv import SetBool
 from ..config import FlightLinkConfig
 from ..flight import LinkCommand
 from ..records import CameraModel
-from . import convert, topics
+from . import convert, convert_motion, topics
 from .bus import Bus
 from .main import run
 from .node import StageNode
@@ -76,7 +76,7 @@ class FlightLinkNode(StageNode):
 
     def _on_pose(self, odometry: Any, status: Any) -> None:
         if self._link is not None:
-            self._link.send_odometry(convert.pose_from_messages(odometry, status), self.now_ns())
+            self._link.send_odometry(convert_motion.pose_from_messages(odometry, status), self.now_ns())
 
     def _heartbeat(self) -> None:
         if self._link is not None and self.active:
