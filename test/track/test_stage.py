@@ -308,6 +308,24 @@ def test_the_detector_shows_the_tracker_its_target_again(detector_sees):
         assert tracker.target.track.id == 1
 
 
+class _Astray(_Blind):
+    """A target tracker that says it is sure and slides away."""
+
+    def update(self, frame, detections=None):
+        self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=self.track.xyxy_px - [0, 6, 0, 6],
+                             last_seen_ns=frame.stamp_ns)
+        return self.track
+
+
+def test_a_tracker_gone_astray_is_brought_back_by_the_detector():
+    scene, tracker = Scene(), Tracker(TrackerConfig(), _Astray)
+    runs = run_locked(scene, tracker, 3.0, "id")
+    boxes = [(iou(target.track.xyxy_px, scene.box(t)), target.track.id) for t, target, _ in runs[10:] if target.track]
+    assert {i for _, i in boxes} == {1}
+    assert sum(o > 0.9 for o, _ in boxes) >= 2  # shown anew, again and again
+    assert [target.state for _, target, _ in runs[6:]].count("ACQUIRING") >= 2
+
+
 class _Breaking:
     """A target tracker that breaks after its start, as a network engine may."""
 

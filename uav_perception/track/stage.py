@@ -43,6 +43,7 @@ class Tracker:
         self._frames: list[Frame] = []  # recent, oldest first: late detections are described in their own picture
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
+        self._doubts = 0  # looks in a row that saw nothing where the target tracker holds its target
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
@@ -175,11 +176,18 @@ class Tracker:
         return replace(detections, stamp_ns=frame.stamp_ns, xyxy_px=boxes.astype(np.float32))
 
     def _look(self, detections: Detections) -> None:
-        """Give detections to the identities; the locked target is where its own tracker saw it."""
+        """Give detections to the identities.
+
+        The locked target is where its own tracker saw it, unless the detector sees nothing there but the same identity
+        elsewhere: then that goes its own way, and ``_relock`` decides.
+        """
         self._advance(detections.stamp_ns)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
-            self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
+            confirmed = bool((box_iou(locked.xyxy_px, detections.xyxy_px) > self._c.lock_iou).any())
+            self._doubts = 0 if confirmed else self._doubts + 1
+            if confirmed or not self._many.vouched(locked.id):
+                self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
         self._many.look(detections, self._describe(detections))
 
     def _advance(self, stamp_ns: int) -> None:
@@ -190,14 +198,21 @@ class Tracker:
         return self._history.between(stamp_ns if look_ns is None else look_ns, stamp_ns)
 
     def _relock(self, frame: Frame, tracks: tuple[Track, ...]) -> None:
-        """Show the target tracker anew what it cannot find, when the detector sees the same identity again."""
-        locked_id = self._lock.track_id
-        if locked_id is None or not self._lock.searching or self._lock.status.age_ns < self._c.relock_after_s * 1e9:
-            return
+        """Show the target tracker its target anew, when the detector sees that identity and the tracker does not.
+
+        That is, when the tracker says so, or holds a place where the detector sees nothing.
+        """
+        status, locked_id = self._lock.status, self._lock.track_id
         track = next((t for t in tracks if t.id == locked_id), None)
-        if track is not None and self._many.vouched(locked_id):
+        if track is None or not self._many.vouched(track.id):
+            return
+        searching = self._lock.searching and status.age_ns >= self._c.relock_after_s * 1e9
+        astray = (status.state == "LOCKED" and status.track is not None and self._doubts >= self._c.relock_looks
+                  and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < 0.1)
+        if searching or astray:
+            self._doubts = 0
             with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
-                self._lock.start(frame, track.xyxy_px, locked_id, track.class_id)
+                self._lock.start(frame, track.xyxy_px, track.id, track.class_id)
 
     def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         """The locked target as its own tracker sees it, the others as they are."""
