@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -15,12 +16,17 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rclpy", reason="no ROS 2 for Python here")
-
 from uav_perception.ros import graph
+
+HERE = importlib.util.find_spec("rclpy") is not None
+collect_ignore_glob = [] if HERE else ["test_*.py"]
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 320, 240
+
+
+def pytest_report_header() -> str:
+    return "test/ros: real rclpy and DDS" if HERE else "test/ros is left out: no ROS 2 for Python on this machine"
 
 
 @pytest.fixture(scope="session")
