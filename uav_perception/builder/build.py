@@ -29,7 +29,7 @@ from .placement import float_by_rule, place
 from .prepare import prepare
 from .ranges import METHODS
 from .report import write_build_report
-from .rounding import covariances
+from .rounding import Rounder, covariances
 from .search import Calibrated, channel_noise, fewest_in_float, sensitivity_percent
 
 TOOLS = ("onnx", "onnxruntime", "numpy", "opencv-contrib-python-headless", "tensorrt", "tensorrt_rtx_cu12_bindings")
@@ -188,7 +188,7 @@ def calibrate(model: Model, feeds: Sequence[Feeds], target: str, progress: Progr
     prepared = prepare(model)
     stats = collect(prepared, feeds, progress=progress)
     layers = [n for n in weighted_layers(prepared) if n.name not in float_by_rule(prepared)]
-    return Calibrated(prepared, stats, covariances(prepared, layers, feeds[:16], progress), target)
+    return Calibrated(prepared, stats, Rounder(covariances(prepared, layers, feeds[:16], progress)), target)
 
 
 def _error(calibrated: Calibrated, method: str, float_layers: Sequence[str], feeds: Sequence[Feeds],

@@ -17,19 +17,19 @@ from onnx import TensorProto, helper, numpy_helper
 from .graph import WEIGHTED, Model, Node, attribute, channel_axis, clone, constants, infer_shapes
 from .placement import Placement
 from .ranges import Range, TensorStats
-from .rounding import round_weight
+from .rounding import Rounder
 
 F32 = NDArray[np.float32]
 
 
 def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], stats: Mapping[str, TensorStats],
-             covariances: Mapping[str, NDArray[np.float64]], target: str) -> Model:
+             rounder: Rounder, target: str) -> Model:
     """The Q/DQ form of ``model``.
 
     Args:
         ranges: of every tensor in ``placement.tensors``, already merged where they share one.
         stats: channel means of layer inputs, for bias correction (Nagel et al. 2019, arXiv 1906.04721, section 4.2).
-        covariances: of the inputs of convolutions, for rounding; a layer without one is rounded to nearest.
+        rounder: rounds the weights of convolutions.
         target: ``onnxruntime`` or ``tensorrt``.
     """
     out = clone(model)
@@ -42,7 +42,7 @@ def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], st
     for node in list(out.graph.node):
         if node.name in placement.layers:
             mean = stats[node.input[0]].channel_mean if node.input[0] in stats else None
-            writer.weight(node, values, params[node.input[0]][0], mean, covariances.get(node.name))
+            writer.weight(node, values, params[node.input[0]][0], mean, rounder)
         elif len(node.input) > 1 and node.input[1] in values and node.op_type in WEIGHTED:
             writer.half(node, values)
         for i, t in enumerate(node.input):
@@ -93,21 +93,27 @@ def _saturation_free_scale(rows: F32) -> Any:
 
 
 class _Writer:
-    """Collects the new graph; scales and zero points that are equal are stored once."""
+    """Collects the new graph. Equal scales and zero points are stored once, and only layers keep names: in a small
+    network the text of the graph would else be a tenth of the file.
+    """
 
     def __init__(self, model: Model, target: str) -> None:
         self.model, self.target = model, target
         self.nodes: list[Node] = []
         self._new: dict[str, Any] = {}
         self._weights: dict[str, str] = {}
+        self._scales: dict[bytes, int] = {}
+        taken = [t for n in model.graph.node for t in (*n.input, *n.output)]
+        self._prefix = "." + "_" * max((len(t) - len(t.lstrip("._")) for t in taken), default=0)  # nobody else's
 
     def pair(self, source: str, name: str, scale: np.float32, zero: Any) -> None:
-        s, z = self._constant(f"s{scale:.9g}", scale), self._constant(f"z{zero.dtype.char}{zero}", zero)
-        self.nodes.append(helper.make_node("QuantizeLinear", [source, s, z], [f"{name}_q"], name=f"{name}_Q"))
-        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", s, z], [f"{name}_dq"], name=f"{name}_DQ"))
+        key = f"s{self._scales.setdefault(scale.tobytes(), len(self._scales))}"
+        s, z = self._constant(key, scale), self._constant(f"z{zero.dtype.char}{zero}", zero)
+        self.nodes.append(helper.make_node("QuantizeLinear", [source, s, z], [f"{name}_q"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", s, z], [f"{name}_dq"]))
 
     def weight(self, node: Node, values: Mapping[str, NDArray[Any]], in_scale: np.float32,
-               in_mean: NDArray[np.float64] | None, covariance: NDArray[np.float64] | None) -> None:
+               in_mean: NDArray[np.float64] | None, rounder: Rounder) -> None:
         weight, group = values[node.input[1]].astype(np.float32), attribute(node, "group", 1)
         axis = channel_axis(node, weight)
         bias_name = node.input[2] if len(node.input) > 2 else ""
@@ -117,14 +123,14 @@ class _Writer:
             floor = (np.abs(bias) / (float(in_scale) * 2.0**30)).astype(np.float32)  # the bias must fit INT32
         grouped = node.op_type == "Conv" and group > 1
         levels, scale = quantise_weight(weight, axis, self.target, floor, grouped)
-        if covariance is not None:
-            levels = round_weight(weight, scale, covariance)
+        if node.op_type == "Conv":
+            levels = rounder(node.name, weight, scale)
         self._correct(node, weight, levels, scale, axis, group, bias, in_mean)
         name = node.input[1]
         if name not in self._weights:
             q, s = self._constant(f"{name}_q", levels), self._constant(f"{name}_s", scale)
             z = self._constant(f"zw{len(scale)}", np.zeros(len(scale), np.int8))
-            self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}_dq"], f"{name}_DQ", axis=axis))
+            self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}_dq"], axis=axis))
             self._weights[name] = f"{name}_dq"
         node.input[1] = self._weights[name]
 
@@ -135,7 +141,7 @@ class _Writer:
             return
         if name not in self._weights:
             stored = self._constant(f"{name}_h", values[name].astype(np.float16))
-            self.nodes.append(helper.make_node("Cast", [stored], [f"{name}_f"], f"{name}_F", to=TensorProto.FLOAT))
+            self.nodes.append(helper.make_node("Cast", [stored], [f"{name}_f"], to=TensorProto.FLOAT))
             self._weights[name] = f"{name}_f"
         node.input[1] = self._weights[name]
 
@@ -156,6 +162,7 @@ class _Writer:
             node.input.append(fresh)
 
     def _constant(self, name: str, value: Any) -> str:
+        name = f"{self._prefix}{name}"
         if name not in self._new:
             self._new[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
@@ -163,6 +170,9 @@ class _Writer:
     def finish(self) -> Model:
         graph = self.model.graph
         del graph.node[:], graph.value_info[:]
+        for n in self.nodes:
+            if n.op_type not in WEIGHTED:
+                n.name = ""
         graph.node.extend(self.nodes)
         used = {t for n in self.nodes for t in n.input}
         kept = [i for i in graph.initializer if i.name in used]

@@ -94,7 +94,7 @@ def mse(stats: TensorStats, symmetric: bool) -> Range:
     """The clipping that minimises the expected squared error: rounding s^2/12 inside, distance to the edge outside."""
     x, p = stats.centres, stats.histogram
     levels = 255.0
-    ratios = np.linspace(0.02, 1.0, 99)
+    ratios = np.linspace(0.02, 1.0, 50)
 
     def cost(low: F64, high: F64) -> Any:
         step = (high - low) / levels

@@ -7,7 +7,7 @@ those not yet rounded, weighted by the covariance of the layer's inputs on calib
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .graph import Model, Node, attribute, constants, shapes
 F64 = NDArray[np.float64]
 PATCHES = 1024  # positions a picture and layer
 LARGEST = 1200  # inputs of a layer beyond which the covariance costs more than it gains
+BLOCK = 64  # columns
 DAMPING = 0.01  # share of the mean variance added to every input
 
 
@@ -56,12 +57,29 @@ def round_weight(weight: NDArray[np.float32], scale: NDArray[np.float32], covari
     damped = covariance + np.eye(k) * (DAMPING * np.maximum(variance, 1e-12))[:, None, None]
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     left = rows.reshape(groups, -1, k).copy()
-    out = np.empty_like(left)
-    for i in range(k):
-        out[:, :, i] = np.clip(np.rint(left[:, :, i]), -127, 127)
-        error = (left[:, :, i] - out[:, :, i]) / upper[:, i, i, None]
-        left[:, :, i + 1:] -= error[:, :, None] * upper[:, None, i, i + 1:]
+    out, error = np.empty_like(left), np.empty_like(left)
+    for start in range(0, k, BLOCK):  # within a block column by column, then the rest of the row at once
+        end = min(start + BLOCK, k)
+        for i in range(start, end):
+            out[:, :, i] = np.clip(np.rint(left[:, :, i]), -127, 127)
+            error[:, :, i] = (left[:, :, i] - out[:, :, i]) / upper[:, i, i, None]
+            left[:, :, i + 1:end] -= error[:, :, i, None] * upper[:, None, i, i + 1:end]
+        left[:, :, end:] -= np.matmul(error[:, :, start:end], upper[:, start:end, end:])
     return _levels(out).reshape(weight.shape)
+
+
+class Rounder:
+    """Rounds the weights of layers, each once for a scale: all candidates of a search share the work."""
+
+    def __init__(self, covariances: Mapping[str, F64]) -> None:
+        self._covariances = covariances
+        self._done: dict[tuple[str, bytes], NDArray[np.int8]] = {}
+
+    def __call__(self, layer: str, weight: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.int8]:
+        key = layer, scale.tobytes()
+        if key not in self._done:
+            self._done[key] = round_weight(weight, scale, self._covariances.get(layer))
+        return self._done[key]
 
 
 def _levels(rows: F64) -> NDArray[np.int8]:

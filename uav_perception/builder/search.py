@@ -13,7 +13,7 @@ from .graph import Model, consumers, weighted_layers
 from .placement import place
 from .qdq import activation_params, quantise
 from .ranges import TensorStats
-from .rounding import F64
+from .rounding import Rounder
 
 ACTIVATIONS = ("Sigmoid", "Mul", "LeakyRelu", "Relu", "Clip")
 
@@ -24,14 +24,14 @@ class Calibrated:
 
     model: Model
     stats: Mapping[str, TensorStats]
-    covariances: Mapping[str, F64]
+    rounder: Rounder
     target: str
 
     def quantised(self, method: str, float_layers: Iterable[str]) -> Model:
         """The model in Q/DQ form with ``float_layers`` left in float."""
         placement = place(self.model, self.target, set(float_layers))
         ranges = ranges_of(self.model, placement, self.stats, method, self.target)
-        return quantise(self.model, placement, ranges, self.stats, self.covariances, self.target)
+        return quantise(self.model, placement, ranges, self.stats, self.rounder, self.target)
 
 
 def channel_noise(calibrated: Calibrated, method: str, float_layers: Iterable[str]) -> dict[str, float]:

@@ -1,0 +1,127 @@
+"""Whole builds: what is written, what is proven, and that a failure leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from uav_perception.builder import build as builder
+from uav_perception.builder.inspect import compare, inspect
+from uav_perception.cli.main import main
+from uav_perception.engine.manifest import read_manifest, sha256_of
+from uav_perception.engine.select import open_engine
+from uav_perception.errors import EngineMismatch, WorkFailed
+
+
+def command(*words: object) -> int:
+    return main([str(w) for w in words])
+
+
+@pytest.fixture
+def built(toy: Path, pictures: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "engine"
+    assert command("engine", "build", toy, "--calib", pictures, "--out", out, "--gate", 20) == 0
+    return out
+
+
+def test_build_inspect_compare(built: Path, toy: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sorted(p.name for p in built.iterdir()) == ["manifest.json", "report.html", "toy.int8.onnx", "toy.onnx"]
+    manifest = read_manifest(built)
+    assert manifest.source["sha256"] == sha256_of(toy) and manifest.calibration["drawn"] == 12
+    assert manifest.precision_per_layer["stem"] == "int8" and manifest.precision_per_layer["head"] == "fp32"
+    assert manifest.accuracy["output_error_percent"] <= 20 and manifest.preprocess["hash"]
+    engine = open_engine(built, preprocess_hash=manifest.preprocess["hash"])
+    assert engine.info.precision == "int8" and "preprocess" in engine.metadata
+    page = (built / "report.html").read_text()
+    assert "<svg" in page and "Noise by layer" in page and "http" not in page.split("<style>")[0]
+    found = inspect(built)
+    assert found["runs"] and found["layers"] == {"int8": 4, "fp16": 0, "fp32": 1}
+    difference = compare(built / "toy.onnx", built, pictures, "", {})
+    assert 0 < difference["output_error_percent"] <= 20
+    assert command("engine", "compare", built / "toy.onnx", built, "--data", pictures, "--json") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["pictures"] == 12
+
+
+def test_builds_are_reproducible(built: Path, toy: Path, pictures: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert command("engine", "build", toy, "--calib", pictures, "--out", again, "--gate", 20) == 0
+    assert sha256_of(again / "toy.int8.onnx") == sha256_of(built / "toy.int8.onnx")
+
+
+def test_missed_gate_keeps_float_in_use_and_exits_one(toy: Path, pictures: Path, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "engine"
+    assert command("engine", "build", toy, "--calib", pictures, "--out", out, "--gate", 0.0001) == 1
+    assert "GateMissed" in capsys.readouterr().err
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "report.html", "toy.onnx"]
+    assert open_engine(out).info.precision == "fp32"
+
+
+def test_float_builds_and_edited_source(toy: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "engine"
+    assert command("engine", "build", toy, "--calib", pictures, "--precision", "fp32", "--out", out) == 0
+    model = onnx.load(str(out / "toy.onnx"))
+    model.doc_string = "edited"
+    onnx.save(model, str(out / "toy.onnx"))
+    with pytest.raises(EngineMismatch, match="changed"):
+        open_engine(out)
+    assert command("engine", "inspect", out) == 0  # says that it does not run, and why
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["missing.onnx", "--calib", "PICTURES"], "existing ONNX"),
+    (["TOY", "--calib", "nowhere"], "image folder or a bag"),
+    (["TOY", "--calib", "EMPTY"], "without pictures"),
+    (["TOY", "--calib", "PICTURES", "--gate", "-1"], ">= 0"),
+    (["TOY", "--calib", "PICTURES", "--pictures", "0"], "from 1"),
+    (["TOY", "--calib", "PICTURES", "--eval", "nowhere"], "annotations.json"),
+    (["TOY", "--calib", "PICTURES", "--preprocess", "colour=rgb"], "key=value"),
+])
+def test_bad_input_is_one_line_and_two(toy: Path, pictures: Path, tmp_path: Path, words: list[str], message: str,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    table = {"TOY": toy, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
+    assert command("engine", "build", *(table.get(w, w) for w in words), "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_nan_weights(toy: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(str(toy))
+    weight = next(i for i in model.graph.initializer if i.name == "w2")
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0, 0] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, "w2"))
+    onnx.save(model, str(tmp_path / "nan.onnx"))
+    assert command("engine", "build", tmp_path / "nan.onnx", "--calib", pictures, "--out", tmp_path / "out") == 1
+    assert "NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("where", ["write", "replace"])
+def test_full_disk_leaves_the_older_engine(built: Path, toy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch,
+                                           where: str) -> None:
+    before = {p.name: sha256_of(p) for p in built.iterdir()}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*((builder, "_save") if where == "write" else (builder.os, "replace")), full)
+    from uav_perception.builder.data import draw, preprocess_of
+    from uav_perception.engine.onnxruntime import OnnxRuntimeEngine
+
+    request = builder.Request(toy, built, draw([pictures], 4, 1), ("pictures",), preprocess_of(OnnxRuntimeEngine(toy)))
+    with pytest.raises(WorkFailed, match="No space left"):
+        builder.build(request)
+    monkeypatch.undo()
+    assert {p.name: sha256_of(p) for p in built.iterdir()} == before
+    assert not list(built.parent.glob(".engine*"))
+    assert open_engine(built).info.precision == "int8"
