@@ -27,12 +27,12 @@ def grey(flight: Rendered, k: int) -> np.ndarray:
 
 
 def test_motion_over_known_depth_is_recovered_through_an_exposure_change(flight: Rendered) -> None:
-    brighter = cv2.convertScaleAbs(grey(flight, 4), alpha=1.15, beta=8)
+    brighter = cv2.convertScaleAbs(grey(flight, 4), alpha=0.85, beta=12)
     found = align(grey(flight, 3), brighter, flight.depth[3], CAMERA.K, flight.motion(3))
     assert found is not None and found.agreement > 0.6
     error = found.cur_from_prev @ np.linalg.inv(flight.motion(4))
-    assert np.degrees(np.linalg.norm(so3_log(error[:3, :3]))) < 0.15
-    assert np.linalg.norm(error[:3, 3]) < 0.06  # of 0.4 m
+    assert np.degrees(np.linalg.norm(so3_log(error[:3, :3]))) < 0.25
+    assert np.linalg.norm(error[:3, 3]) < 0.09  # of 0.4 m
     assert (np.linalg.eigvalsh(found.covariance) > 0).all()
 
 

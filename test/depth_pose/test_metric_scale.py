@@ -89,7 +89,7 @@ def test_navigation_needs_real_motion() -> None:
         scale.add_navigation(k * 10**8, [0.01 * k, 0, 0], np.array([0.1 * k, 0, 0]))
         scale.settle(k * 10**8)
     assert scale.state is Scale.UNIT
-    for k in range(20, 60):
+    for k in range(20, 100):
         scale.add_navigation(k * 10**8, [0.5 * k, 0, 0], np.array([0.1 * k, 0, 0]))
         scale.settle(k * 10**8)
     assert scale.metres_per_unit == pytest.approx(5.0, rel=0.05)

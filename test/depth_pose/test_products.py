@@ -55,9 +55,9 @@ def test_a_patch_that_moves_by_itself_is_masked_and_nothing_else(flight: Rendere
     patch = cv2.GaussianBlur(rng.integers(0, 255, (36, 48), dtype=np.uint8), (0, 0), 1.5)
     patch = cv2.normalize(patch, None, 0, 255, cv2.NORM_MINMAX)
     a, b = a.copy(), b.copy()
-    a[80:116, 100:148], b[83:119, 104:152] = patch, patch
+    a[80:116, 100:148], b[80:116, 105:153] = patch, patch
     truth = np.zeros(a.shape, bool)
-    truth[83:119, 104:152] = True
+    truth[80:116, 105:153] = True
     mask = MotionMask(1.0)(a, b, [rigid_flow(flight.depth[7], CAMERA, flight.motion(7))])
     inner = np.zeros_like(truth)
     inner[20:-20, 20:-20] = True

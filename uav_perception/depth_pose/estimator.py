@@ -182,6 +182,11 @@ class DepthPose:
         if step.cur_from_prev is None or from_ns is None:
             return None
         metres = factor if factor is not None else 1.0
+        if step.revision is not None:  # the first parallax tells how the frames before had really moved
+            revision = step.revision.copy()
+            revision[:3, 3] *= metres
+            self._odom_from_camera = self._odom_from_camera @ revision
+            self.resets += 1
         cur_from_prev = step.cur_from_prev.copy()
         cur_from_prev[:3, 3] *= metres
         covariance = step.covariance.copy()

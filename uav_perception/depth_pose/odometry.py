@@ -32,6 +32,7 @@ class Step:
         rho, rho_sigma: (N,) their inverse depths in the current frame (0 = unknown) and standard deviations.
         residual_px: median disagreement of tracks and points.
         message: why something is missing, empty when nothing is.
+        revision: (4, 4) old from corrected pose of the previous frame, run units, when the past was reinterpreted.
     """
 
     motion: Motion
@@ -46,6 +47,7 @@ class Step:
     ids: I64
     residual_px: float
     message: str = ""
+    revision: F64 | None = None
 
 
 @dataclass
@@ -111,11 +113,13 @@ class Odometry:
             return self._nothing(Motion.UNKNOWN, f"lost: only {len(common)} corners could be followed")
         step = float(np.median(np.linalg.norm(cur_xy - prev_xy, axis=1))) * focal
         rotation = fit_rotation(prev_xy, cur_xy)
+        revision = None
         if not self.started:
-            turn = self._rotation_since_first(common, cur_xy)
+            turn, before = self._rotation_since_first(common, cur_xy), self.world_from_cur()
             self._try_start(View(turn, np.zeros(3), common, cur_xy), focal)
             if not self.started:
                 return self._only_rotation(old, View(turn, np.zeros(3), common, cur_xy), prev_xy, step, camera, focal)
+            revision = se3_inverse(before) @ self.world_from_cur()
         guess_r, guess_t = rotation @ old.rotation, rotation @ old.translation
         predicted = self.velocity @ se3(old.rotation, old.translation)
         starts = [(predicted[:3, :3], predicted[:3, 3]), (guess_r, guess_t)]
@@ -136,7 +140,8 @@ class Odometry:
         if self._wants_keyframe(current, focal):
             self._make_keyframe(camera)
         residual = float(np.median(solution.residual)) * self.sigma_px if len(solution.residual) else 0.0
-        return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, inliers, *used, residual)
+        return Step(kind, cur_from_prev, self.world_from_cur(), solution.covariance, inliers, *used, residual,
+                    revision=revision)
 
     def _rotation_since_first(self, ids: I64, xy: F64) -> F64:
         first = self.views[0]

@@ -83,7 +83,8 @@ def _align_level(a: F32, b: F32, depth: F64, K: F64, motion: F64, iterations: in
     template = a.ravel()[index].astype(np.float64)
     motion_part = np.einsum("ni,nij->nj", gradient, point_jacobian(points, K))
     jacobian = np.column_stack([motion_part, template, np.ones(len(z))])
-    gain, offset = 1.0, 0.0
+    gain = float(np.clip(b.std() / max(float(a.std()), 1e-3), 0.2, 5.0))
+    offset = float(b.mean()) - gain * float(a.mean())
     residual = np.zeros(len(z))
     for _ in range(iterations):
         x = points @ motion[:3, :3].T + motion[:3, 3]
