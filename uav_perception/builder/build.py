@@ -20,7 +20,7 @@ import onnx
 from ..config import BuilderConfig
 from ..engine.manifest import MANIFEST, EngineFile, Manifest, sha256_of
 from ..engine.onnxruntime import OnnxRuntimeEngine
-from ..errors import GateMissed, WorkFailed
+from ..errors import GateMissed, InputError, WorkFailed
 from .accuracy import Outputs, Task, latency_ms, layer_snr_db, output_error_percent, run
 from .calibrate import Feeds, Progress, collect, no_progress
 from .data import Drawn, Preprocess
@@ -81,6 +81,8 @@ def build(request: Request, progress: Progress = no_progress) -> Manifest:
         GateMissed: INT8 costs more than ``gate``; the float engine and the report are written, INT8 is not.
     """
     out = request.out
+    if request.precision == "fp16" and request.target == "onnxruntime":
+        raise InputError("precision fp16 for onnxruntime", "int8 or fp32: CPUs gain nothing by it", "choose another")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

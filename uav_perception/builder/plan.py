@@ -53,11 +53,11 @@ def build_plan(onnx_path: Path, out: Path, target: str, precision: str, feeds: S
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     cache_file = Path(options.get("timing_cache") or "")
     cache = _timing_cache(config, cache_file) if options.get("timing_cache") else None
+    _allow_precisions(trt, config, precision)
     if target == "tensorrt-rtx":
         device = _aim_rtx(trt, config, str(options.get("sm") or RTX_DEFAULT_SM))
     else:
         device = device_facts(trt, open_cuda())
-        _allow_precisions(trt, config, precision)
     if options.get("dla_core", -1) >= 0:
         device["dla"] = _use_dla(trt, config, network, int(options["dla_core"]))
     calibrator = None
@@ -153,7 +153,7 @@ def _allow_precisions(trt: Any, config: Any, precision: str) -> None:
         if hasattr(trt.BuilderFlag, flag):
             config.set_flag(getattr(trt.BuilderFlag, flag))
         elif precision == "fp16":
-            raise InputError(f"precision fp16 with TensorRT {trt.__version__}", "int8 or fp32: it is strongly typed",
+            raise InputError(f"precision fp16 with {trt.__name__} {trt.__version__}", "int8 or fp32 (strong typing)",
                              "export the ONNX in FP16, and build it as fp32")
 
 
