@@ -133,6 +133,8 @@ class TrackerConfig(_Checked):
     relock_looks: int = param(3, "... after so many looks in a row that found its identity", lo=1, hi=100)
     relock_strangeness: float = param(0.4, "... and only if it looks like itself: largest appearance distance", lo=0.0,
                                       hi=2.0)
+    relock_reach_s: float = param(3.0, "a locked target out of sight may be found this far from where it should be, "
+                                       "sizes per second unseen", lo=0.0, hi=100.0)
     relock_max_s: float = param(5.0, "the identity of a locked target is held this long without sight of it, s", lo=0.0,
                                 hi=600.0)
     history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)
@@ -161,7 +163,8 @@ class LsartConfig(_Checked):
     region_count: int = param(20, "number of region kernels; the first eight are bands", lo=8, hi=100)
     region_channels: int = param(8, "channels the features are compressed to for the regions", lo=1, hi=40)
     region_weight: float = param(0.45, "weight of the regions beside the kernel regression", lo=0.0, hi=5.0)
-    region_every: int = param(4, "learn the regions in every n-th frame", lo=1, hi=100)
+    region_below: float = param(0.7, "the regions are asked where the regression's quality is below", lo=0.0, hi=1.0)
+    region_every: int = param(8, "learn the regions in every n-th frame", lo=1, hi=100)
     distance_transform: bool = param(True, "distance-transform pooling of the regions' maps")
     quality_fusion: bool = param(True, "weigh the two regressions by the sharpness of their peaks; off = fixed weight")
     scale: bool = param(True, "estimate scale")
@@ -169,10 +172,11 @@ class LsartConfig(_Checked):
     figure: bool = param(True, "refine the box by figure and ground colours")
     figure_contrast: float = param(0.3, "figure/ground contrast from which the refinement acts", lo=0.0, hi=1.0)
     figure_rigidity: float = param(0.52, "scale filter response above which it does not", lo=0.0, hi=1.0)
-    camera_motion: bool = param(True, "move the search window with the background")
+    camera_motion: bool = param(True, "move the box of an unseen target with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")
-    quality_min: float = param(0.45, "peak quality below which a frame is no evidence", lo=0.0, hi=1.0)
-    quality_regain: float = param(0.6, "peak quality at which an unseen target counts as found", lo=0.0, hi=1.0)
+    contrast_min: float = param(1.0, "standard deviation of grey values below which a picture is blank", lo=0.0, hi=255.0)
+    quality_min: float = param(0.25, "peak quality below which a frame is no evidence", lo=0.0, hi=1.0)
+    quality_regain: float = param(0.5, "peak quality at which an unseen target counts as found", lo=0.0, hi=1.0)
     occluded_frames: int = param(3, "doubtful frames in a row until the target is OCCLUDED", lo=1, hi=100)
     regain_frames: int = param(2, "good frames in a row until it is TRACKED again", lo=1, hi=100)
     lost_s: float = param(3.0, "an unseen target is LOST after this, s", lo=0.1, hi=600.0)

@@ -206,6 +206,25 @@ def test_identity_the_operator_locked_is_held_longer():
         assert (1 in run.states(round(4.9 * S))) is same
 
 
+def test_the_operators_target_is_found_by_its_look_where_motion_did_not_lead():
+    """It turns while hidden. One newcomer looks like it: taken. Two that look alike: nobody is."""
+    looks = np.eye(3, 8, dtype=np.float32)
+    for others, same in ((looks[1:2], True), (looks[:1], False)):
+        many = ManyTracker(replace(CONFIG, appearance_weight=8.0))
+        many.kept_id = 1
+        for k in range(40):
+            many.advance(k * S // 10, np.eye(3))
+            if k < 10:
+                many.look(seen(k / 10, car(100 + 9 * k)), looks[:1])
+            elif k < 25:
+                many.look(seen(k / 10), None)
+            else:
+                many.look(seen(k / 10, car(190, 100 + 2 * k), car(240, 200)), np.concatenate([looks[:1], others]))
+        states = {t.id: t.xyxy_px[0] for t in many.tracks(39 * S // 10, np.eye(3), True, (640, 480))
+                  if t.state is TrackState.TRACKED}
+        assert bool(1 in states and abs(states[1] - 190) < 3) is same
+
+
 def test_tracks_outside_the_image_are_not_reported():
     run = Run()
     for k in range(10):

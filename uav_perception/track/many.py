@@ -150,8 +150,11 @@ class ManyTracker:
         """
         missing = [t for t in self._targets if t.confirmed and t.missed]
         young = [t for t in self._targets if not t.missed and t.hits <= self._c.young_hits and t.id != self.kept_id]
-        if not missing or not young:
-            return
+        if missing and young:
+            self._match_young(missing, young)
+        self._find_kept()
+
+    def _match_young(self, missing: list[_Target], young: list[_Target]) -> None:
         mean, cov = _stack(missing)
         boxes = kalman.centre_to_box(_stack(young)[0])
         distance, cost = motion_cost(mean, cov, [t.missed for t in missing], boxes, self.noise, self._c.steady)
@@ -161,12 +164,33 @@ class ManyTracker:
         older = np.array([[m.last_seen_ns < y.born_ns for y in young] for m in missing])
         cost[(distance > self._c.gate) | ~older] = np.inf
         for row, column in assign(cost, self._c.cost_limit):
-            old, new = missing[row], young[column]
-            old.mean, old.cov, old.missed, old.found, old.lost = new.mean, new.cov, 0, new.found, False
-            old.score, old.last_seen_ns, old.hits = new.score, new.last_seen_ns, old.hits + new.hits
-            if old.look is not None and new.look is not None:
-                old.strangeness = 1.0 - float(old.look @ new.look)
-            self._targets.remove(new)
+            self._continue(missing[row], young[column])
+
+    def _find_kept(self) -> None:
+        """The operator's target may come back where its motion did not lead: by its look, if no other looks so."""
+        kept = next((t for t in self._targets if t.id == self.kept_id and t.missed and t.look is not None), None)
+        if kept is None or kept.look is None:
+            return
+        candidates = [t for t in self._targets if t.confirmed and not t.missed and t.born_ns > kept.last_seen_ns
+                      and t.look is not None]
+        if not candidates:
+            return
+        mean, _ = _stack([kept, *candidates])
+        unseen_s = max(0, (self.look_ns or 0) - kept.last_seen_ns) / 1e9
+        reach = kalman.sizes(mean[:1])[0] * (1.0 + self._c.relock_reach_s * unseen_s)
+        near = np.linalg.norm(mean[1:, :2] - mean[0, :2], axis=1) <= reach
+        strange = appearance.distance(kept.look[None], _looks(candidates, len(kept.look)))[0]
+        like = np.flatnonzero(near & (strange <= self._c.relock_strangeness))
+        if len(like) == 1:
+            self._continue(kept, candidates[int(like[0])])
+
+    def _continue(self, old: _Target, new: _Target) -> None:
+        """``new`` is ``old`` seen again: one target with the old identity and the new state."""
+        old.mean, old.cov, old.missed, old.found, old.lost = new.mean, new.cov, 0, new.found, False
+        old.score, old.last_seen_ns, old.hits = new.score, new.last_seen_ns, old.hits + new.hits
+        if old.look is not None and new.look is not None:
+            old.strangeness = 1.0 - float(old.look @ new.look)
+        self._targets.remove(new)
 
     def _look_cost(self, known: F32, seen: F32) -> F64:
         """Log-likelihood ratio of looks, linear about 0.45, where same and different are as likely."""
