@@ -20,7 +20,7 @@ EXECUTABLES = {  # what `ros2 run uav_perception …` offers -> module run with 
     "flight_link": "uav_perception.ros.flight_link",
     "overlay": "uav_perception.ros.overlay",
     "recorder": "uav_perception.ros.recorder",
-    "replay": "uav_perception.ros.replay",
+    "replay": "uav_perception.cli.replay",
 }
 
 

@@ -17,12 +17,12 @@ LEVEL = {
     "records": 0.5, "config": 0.5,
     "engine": 1, "camera": 1, "flight": 1,
     "detect": 2, "track": 2, "depth_pose": 2,
-    "pipeline": 3, "sim": 3,
+    "pipeline": 3,
     "runtime": 4,
-    "offline": 5, "ros": 5, "builder": 5,
+    "offline": 5, "ros": 5, "builder": 5, "sim": 5,
     "cli": 6,
 }
-SAME_LEVEL = {("offline", "builder"), ("ros", "offline"), ("builder", "offline")}
+SAME_LEVEL = {("sim", "offline"), ("offline", "builder"), ("ros", "offline"), ("builder", "offline")}
 # the camera room opens bags and simulated flights by a lazy import: these are its variants, not its foundations
 LAZY = {("camera", "sim"), ("camera", "offline"), ("pipeline", "detect")}
 CONFINED = {  # module -> the only places that may import it

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
+from . import main as command_line
 from .main import print_json
 
 
@@ -29,11 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play; Ctrl-C ends it."""
-    try:
-        import rclpy  # noqa: F401 - said at once and clearly
-    except ImportError as e:
-        raise MissingDependency(f"no ROS 2 for Python ({e})", "rclpy", "source /opt/ros/DISTRO/setup.bash, or "
-                                "`pip install 'uav-perception[ros]'`; `evaluate` needs no ROS") from e
+    if importlib.util.find_spec("rclpy") is None:
+        raise MissingDependency("no ROS 2 for Python", "rclpy", "source /opt/ros/DISTRO/setup.bash, or "
+                                "`pip install 'uav-perception[ros]'`; `evaluate` needs no ROS")
     from ..ros.replay import Options, play
     from ..runtime.process import prepare
 
@@ -54,3 +54,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"played {sum(played.published.values())} messages in {played.seconds} s, {late} late "
               f"(worst {played.worst_late_ms} ms), {dropped} images dropped")
     return 0
+
+
+def main() -> int:
+    """``ros2 run uav_perception replay BAG`` and launch files, whose --ros-args say nothing to a player."""
+    words = sys.argv[1:sys.argv.index("--ros-args")] if "--ros-args" in sys.argv else sys.argv[1:]
+    return command_line.main(["replay", *words])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,6 @@ The bag's camera comes out as the graph's ``image`` or ``image/compressed`` with
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import select
 import struct
@@ -23,7 +22,7 @@ import yaml
 
 from ..camera.bag import COMPRESSED, BagPictures
 from ..camera.bagfile import RawMessage, Topic, typestore
-from ..errors import InputError, UavPerceptionError
+from ..errors import InputError
 
 CLOCK_S = 0.01  # /clock is at least this fine, in wall time
 MATCH_S, SETTLE_S = 5.0, 0.5  # wait for a subscriber, and for it to be ready for the first message
@@ -319,21 +318,3 @@ def _qos_overrides(path: Path | None) -> dict[str, Any]:
         raise InputError(f"QoS overrides {path} ({type(e).__name__}: {e})",
                          "topic: {reliability: reliable|best_effort, durability: volatile|transient_local, depth: N}",
                          "correct the file") from e
-
-
-def main() -> int:
-    """``ros2 run uav_perception replay`` and the launch file: parameters by command line alone."""
-    from ..cli import replay
-
-    parser = argparse.ArgumentParser(prog="replay")
-    replay.arguments(parser)
-    words = sys.argv[1:sys.argv.index("--ros-args")] if "--ros-args" in sys.argv else sys.argv[1:]
-    try:
-        return replay.run(parser.parse_args(words))
-    except UavPerceptionError as e:
-        print(f"uav-perception: {type(e).__name__}: {e}", file=sys.stderr)
-        return e.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
