@@ -135,7 +135,7 @@ def _pack(f: SimFrame, bag: BagOptions) -> bytes:
 
 def _assemble(folder: Path, out: Path, total: int, options: FlightOptions) -> None:
     frame_id = "camera_optical"
-    with BagWriter(out) as writer:
+    with BagWriter(out, compression="chunk") as writer:  # boxes are mostly empty covariances
         for number in range(total):
             with np.load(_file(folder, number)) as d:
                 stamp = int(d["stamp_ns"])
