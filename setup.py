@@ -78,7 +78,7 @@ setup(
         "builder": ["onnx>=1.15", "matplotlib>=3.8"],
         # trackeval itself is installed beside these without its dependencies (see Makefile): it asks for a second OpenCV
         "eval": ["faster-coco-eval>=1.6", "pycocotools>=2.0.7", "tabulate", "pillow", "matplotlib>=3.8", "jinja2>=3.1"],
-        "sim": ["embreex>=2.17.7"],
+        "sim": ["embreex>=4.4"],
         "train": ["torch>=2.2", "onnx>=1.15"],
         "rtx": ["tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu12-libs", "nvidia-cuda-runtime-cu12"],
         "cluster": ["distributed>=2024.1"],
