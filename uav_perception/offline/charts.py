@@ -91,9 +91,10 @@ def histogram(name: str, bins: Sequence[Sequence[float]], marks: dict[str, float
     for i, (label, value) in enumerate(marks.items()):
         x = to_x(math.log10(max(value, 1e-6)))
         side = 'text-anchor="end"' if x > WIDTH - 90 else ""
+        said = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
         at = f'x="{x + (-3 if side else 3):.1f}" y="{_TOP + 11 + 12 * i}" {side}'
         parts.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-                     f'<text class="tick" {at}>{escape(label)} {value:.3g}</text>')
+                     f'<text class="tick" {at}>{escape(label)} {said}</text>')
     return _frame("".join(parts), f"histogram of {name}")
 
 
