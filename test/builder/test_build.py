@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,22 @@ def test_float_builds_and_edited_source(toy: Path, pictures: Path, tmp_path: Pat
     with pytest.raises(EngineMismatch, match="changed"):
         open_engine(out)
     assert command("engine", "inspect", out) == 0  # says that it does not run, and why
+
+
+def test_open_sizes_stay_open(pictures: Path, tmp_path: Path, make_toy: Callable[..., onnx.ModelProto]) -> None:
+    model = make_toy()
+    for value, axes in ((model.graph.input[0], (2, 3)), (model.graph.output[0], (2,))):
+        for axis in axes:
+            value.type.tensor_type.shape.dim[axis].dim_param = f"n{axis}"
+    onnx.save(model, str(tmp_path / "open.onnx"))
+    out = tmp_path / "engine"
+    assert command("engine", "build", tmp_path / "open.onnx", "--calib", pictures, "--out", out, "--gate", 20) == 0
+    engines = open_engine(out / "open.onnx"), open_engine(out)
+    assert engines[1].info.precision == "int8" and engines[1].inputs[0].shape == (1, 3, None, None)
+    for size in ((32, 32), (48, 64)):
+        x = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+        a, b = (e.infer({"x": x})["y"].copy() for e in engines)
+        assert a.shape == b.shape and np.linalg.norm(a - b) < 0.1 * np.linalg.norm(a)
 
 
 @pytest.mark.parametrize(("words", "message"), [

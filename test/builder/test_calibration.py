@@ -69,11 +69,11 @@ def test_draws_from_a_bag(shared: Path) -> None:
 
 
 def test_preprocess_words() -> None:
-    spec = parse_preprocess("color=rgb,mean=1/2/3,scale=0.5,fit=stretch", 64, 48)
+    spec = parse_preprocess("color=rgb,mean=1/2/3,scale=0.5,fit=stretch,width_px=64,height_px=48")
     assert (spec.width_px, spec.height_px, spec.mean, spec.scale) == (64, 48, (1.0, 2.0, 3.0), (0.5, 0.5, 0.5))
     for bad in ("colour=rgb", "mean=a", "fit=crop"):
         with pytest.raises((InputError, ModelError)):
-            parse_preprocess(bad, 64, 48)
+            parse_preprocess(bad)
 
 
 def test_mse_is_near_the_best_clipping() -> None:

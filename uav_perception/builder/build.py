@@ -24,7 +24,7 @@ from ..errors import GateMissed, InputError, WorkFailed
 from .accuracy import Outputs, Task, latency_ms, layer_snr_db, output_error_percent, run
 from .calibrate import Feeds, Progress, collect, no_progress
 from .data import Drawn, Preprocess
-from .graph import Model, load_float_model, name_nodes, weighted_layers
+from .graph import Model, load_float_model, name_nodes, reopen, weighted_layers
 from .placement import float_by_rule, place
 from .prepare import prepare
 from .ranges import METHODS
@@ -105,7 +105,7 @@ def build(request: Request, progress: Progress = no_progress) -> Manifest:
 
 def _build_into(request: Request, work: Path, progress: Progress) -> tuple[Manifest, GateMissed | None]:
     name = request.model.stem
-    model = load_float_model(request.model)
+    model = load_float_model(request.model, request.preprocess.size)
     name_nodes(model)
     feeds = request.preprocess.feeds(request.drawn.pictures)
     shutil.copyfile(request.model, work / f"{name}.onnx")
@@ -222,7 +222,10 @@ def _accuracy(request: Request, result: Quantised) -> dict[str, Any]:
 
 def _save(model: Model, request: Request, path: Path) -> None:
     """Write a Q/DQ model with the metadata the run time needs; names that only explain are left out to save room."""
-    given = {p.key: p.value for p in onnx.load(str(request.model), load_external_data=False).metadata_props}
+    original = onnx.load(str(request.model), load_external_data=False)
+    if request.target == "onnxruntime":  # TensorRT builds for the size of the calibration
+        reopen(model, original)
+    given = {p.key: p.value for p in original.metadata_props}
     del model.metadata_props[:]
     for key, value in {**given, "preprocess": request.preprocess.text, "precision": "int8"}.items():
         entry = model.metadata_props.add()

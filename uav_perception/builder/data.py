@@ -20,6 +20,7 @@ from ..engine.manifest import hash_of
 from ..errors import InputError, ModelError, SourceError
 from ..records import F32, U8
 
+DEPTH_POSE_OUTPUTS = ("disparity", "motion")
 BAGS = (".mcap", ".db3", ".bag")
 
 
@@ -67,6 +68,7 @@ class Preprocess:
     apply: Callable[[U8], F32]
     text: str
     hash: str
+    size: tuple[int, int]  # height, width
 
     def feeds(self, pictures: Sequence[U8]) -> list[dict[str, F32]]:
         """Network inputs: consecutive pictures go to consecutive inputs."""
@@ -122,22 +124,25 @@ def read_picture(path: Path) -> U8:
 def preprocess_of(engine: Engine, text: str = "") -> Preprocess:
     """The preprocessing of a model: given in ``text``, else in its metadata, else its detector family's.
 
+    A model of open height and width is calibrated in the size its preprocessing names.
+
     Raises:
-        InputError: an input that is not float32 of fixed (1, 3, H, W), or inputs of different sizes.
+        InputError: an input that is not float32 (1, 3, H, W), inputs of different sizes, or a size nobody names.
         ModelError: none of the three says how pictures become inputs.
     """
-    shape = engine.inputs[0].shape
+    names, shape = tuple(s.name for s in engine.inputs), engine.inputs[0].shape
     alike = all(s.shape == shape and s.dtype == np.float32 for s in engine.inputs)
-    if not alike or len(shape) != 4 or shape[:2] != (1, 3) or None in shape:
+    spec = parse_preprocess(text) if text else PreprocessSpec.from_metadata(engine.metadata)
+    if not alike or len(shape) != 4 or shape[:2] != (1, 3) or (None in shape and spec is None):
         shown = ", ".join(f"{s.name} {s.dtype}{list(s.shape)}" for s in engine.inputs)
-        raise InputError(f"model {engine.info.name} with inputs {shown}", "float32 inputs of one fixed (1, 3, H, W)",
-                         "export it so; pictures can calibrate no other kind")
-    names = tuple(s.name for s in engine.inputs)
-    height, width = int(shape[2] or 0), int(shape[3] or 0)
-    written = engine.metadata.get(METADATA_KEY, "")
-    if not text and '"shrink"' in written:  # the depth and pose networks have a preprocessing of their own
-        return Preprocess(names, lambda image: planes(image, width, height), written, hash_of(written)[:16])
-    spec = parse_preprocess(text, width, height) if text else PreprocessSpec.from_metadata(engine.metadata)
+        raise InputError(f"model {engine.info.name} with inputs {shown}", "float32 inputs of one (1, 3, H, W)",
+                         "export it so, and name width_px and height_px in its preprocessing when they are open")
+    height, width = ((n or known) for n, known in zip(shape[2:], (spec.height_px, spec.width_px) if spec else (0, 0),
+                                                      strict=True))
+    if not text and engine.outputs[0].name in DEPTH_POSE_OUTPUTS:  # these networks have a preprocessing of their own
+        written = engine.metadata.get(METADATA_KEY, "")
+        return Preprocess(names, lambda image: planes(image, width, height), written, hash_of(written)[:16],
+                          (height, width))
     if spec is None:
         try:
             outputs = [tuple(int(n or 0) for n in s.shape) for s in engine.outputs]
@@ -147,10 +152,10 @@ def preprocess_of(engine: Engine, text: str = "") -> Preprocess:
                              "how pictures become inputs", "give --preprocess, see docs/engines.md") from e
     spec = spec.sized(width, height)
     preprocessor = Preprocessor(spec)
-    return Preprocess(names, lambda image: preprocessor(image)[0], spec.to_json(), spec.hash)
+    return Preprocess(names, lambda image: preprocessor(image)[0], spec.to_json(), spec.hash, (height, width))
 
 
-def parse_preprocess(text: str, width_px: int, height_px: int) -> PreprocessSpec:
+def parse_preprocess(text: str) -> PreprocessSpec:
     """A specification from the command line: ``color=rgb,mean=123.7/116.3/103.5,scale=0.0175,fit=stretch``.
 
     Raises:
@@ -164,8 +169,8 @@ def parse_preprocess(text: str, width_px: int, height_px: int) -> PreprocessSpec
                 numbers = tuple(float(v) for v in value.split("/"))
                 values[key] = numbers * 3 if len(numbers) == 1 else numbers
             else:
-                values[key] = int(value) if key == "pad_value" else value
-        return PreprocessSpec(width_px=width_px, height_px=height_px, **values)  # type: ignore[arg-type]
+                values[key] = int(value) if key in ("pad_value", "width_px", "height_px") else value
+        return PreprocessSpec(**values)  # type: ignore[arg-type]
     except (TypeError, ValueError) as e:
-        raise InputError(f"--preprocess {text!r}: {e}", "key=value pairs of color, mean, scale, fit, align, pad_value",
+        raise InputError(f"--preprocess {text!r}: {e}", "key=value pairs of the fields of PreprocessSpec",
                          "see docs/engines.md") from e

@@ -20,8 +20,12 @@ Model = Any  # onnx.ModelProto: the onnx package ships no complete type informat
 Node = Any
 
 
-def load_float_model(path: str | Path) -> Model:
+def load_float_model(path: str | Path, size: tuple[int, int] | None = None) -> Model:
     """Read, check and simplify a float ONNX: opset 17, static shapes, constants folded, batch norms in their layers.
+
+    Args:
+        size: (height, width) in which a model of open size is calibrated. Nothing that depends on it is folded, so
+            ``reopen`` can make the result fit every size again.
 
     Raises:
         ModelError: missing, broken, already quantised, dynamic shapes, or an operator ONNX Runtime cannot run.
@@ -40,10 +44,11 @@ def load_float_model(path: str | Path) -> Model:
     _fix_batch(model)
     for value in model.graph.input:
         dims = [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
-        if any(d <= 0 for d in dims):
+        if any(d <= 0 for d in dims) and (size is None or len(dims) != 4 or min(dims[:2]) <= 0):
             shown = [d.dim_value or d.dim_param or "?" for d in value.type.tensor_type.shape.dim]
             raise ModelError(f"input {value.name} of model {path} has the dynamic shape {shown}",
-                             "fixed sizes (a symbolic batch is taken as 1)", "export it with fixed height and width")
+                             "fixed sizes (a symbolic batch is taken as 1)",
+                             "export it with fixed height and width, or name them in its preprocessing")
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     try:
         if version < OPSET:
@@ -53,7 +58,25 @@ def load_float_model(path: str | Path) -> Model:
                          "export it again with opset 17") from e
     from .ort_tools import fold
 
-    return infer_shapes(fold(model, str(path)))
+    folded = fold(model, str(path))
+    for value in folded.graph.input:
+        for dim, n in zip(value.type.tensor_type.shape.dim[2:], size or (), strict=False):
+            dim.dim_value = dim.dim_value or n
+    if size is not None:  # what was inferred for an open size would contradict
+        del folded.graph.value_info[:]
+        for value in folded.graph.output:
+            value.type.tensor_type.ClearField("shape")
+    return infer_shapes(folded)
+
+
+def reopen(model: Model, original: Model) -> None:
+    """Give ``model`` the open input and output sizes of ``original`` again; does nothing where those are fixed."""
+    for mine, theirs in ((model.graph.input, original.graph.input), (model.graph.output, original.graph.output)):
+        shapes_of = {v.name: v for v in theirs}
+        for value in mine:
+            dims = shapes_of[value.name].type.tensor_type.shape.dim
+            if not all(d.dim_value > 0 for d in dims):
+                value.CopyFrom(shapes_of[value.name])
 
 
 def infer_shapes(model: Model) -> Model:
