@@ -157,7 +157,7 @@ class LsartConfig(_Checked):
     krr_ridge: float = param(1e-3, "lambda_1 of the kernel regression, relative to the features' energy", lo=0.0, hi=10.0)
     krr_step: float = param(0.1, "ADMM penalty, relative to the features' energy", lo=1e-4, hi=10.0)
     krr_iterations: int = param(2, "ADMM iterations each time it learns", lo=1, hi=20)
-    cross_patch: bool = param(True, "learn beta of the 3x3 cross-patch kernel; off = plain ridge")
+    cross_patch: bool = param(False, "learn beta of the 3x3 cross-patch kernel; off = plain ridge (better on what was measured)")
     cross_patch_every: int = param(20, "frames between two estimates of beta", lo=1, hi=1000)
     regions: bool = param(True, "masked region kernels beside the kernel regression")
     region_count: int = param(20, "number of region kernels; the first eight are bands", lo=8, hi=100)

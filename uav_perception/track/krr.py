@@ -46,7 +46,7 @@ class CrossPatchRegression:
     """
 
     def __init__(self, shape: tuple[int, int], patch: tuple[int, int], label_sigma: float, ridge: float, step: float,
-                 beta_ridge: float = 0.1) -> None:
+                 beta_ridge: float = 1.0) -> None:
         self.shape, self.patch = shape, patch
         self.ridge, self.step, self.beta_ridge = ridge, step, beta_ridge
         self.label = gaussian_label(*shape, label_sigma)

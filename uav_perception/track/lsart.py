@@ -8,6 +8,7 @@ contrast refines the box; the peak's quality decides whether the frame is eviden
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,7 @@ from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
 from .regions import RegionRegression
 from .scale import AxisFilter
-from .search import Confidence, Peak, find_peak, places_to_search
+from .search import Confidence, Peak, find_peak, peak_quality, places_to_search
 from .target import TargetTrack, checked_start_box
 
 F32 = NDArray[np.float32]
@@ -56,44 +57,45 @@ class LsartTracker:
         self._confidence = Confidence(c)
         self._velocity = np.zeros(2)  # px a frame, the camera's own motion taken out
         self._frames = self._unseen = 0
+        self._previous: U8 | None = None
         self._learn(frame.image, first=True)
-        if self._camera:
-            self._camera.step(frame.image, box[None])
         return self._out.start(frame, box, track_id, class_id)
 
     def update(self, frame: Frame, detections: Detections | None = None) -> Track:
-        image = frame.image
-        usable = self._out.accepts(frame) and float(image[::16, ::16].std()) > 1.0
+        c, image = self._config, frame.image
         size = np.array(image.shape[1::-1], dtype=np.float64)
         if (size != self._image_size).any():
             self._resize(size)
-        if not usable:
-            return self._report(frame, 0.0)
+        if not self._out.accepts(frame) or float(image[::16, ::16].std()) < c.contrast_min:
+            return self._report(frame, 0.0)  # out of order, or nothing in the picture
         self._frames += 1
-        self._follow_camera(image)
+        if self._unseen:
+            self._coast(image)
         peak, window = self._search(image, detections)
-        quality = self._confidence.quality(peak)
-        if quality >= self._config.quality_min or not self._config.gate:
-            cell = self._config.cell_px
+        quality = peak_quality(peak)
+        evidence = quality >= (c.quality_regain if self._unseen else c.quality_min) or not c.gate
+        if evidence:
             before = self._centre
-            self._centre = np.clip(window.to_source(peak.offset[0] * cell, peak.offset[1] * cell), 0, size)
-            if self._unseen == 0:
+            offset = np.array(peak.offset) * c.cell_px
+            self._centre = np.clip(window.to_source(*offset), 0, size)
+            if not self._unseen:
                 self._velocity = 0.7 * self._velocity + 0.3 * (self._centre - before)
                 self._fit_size(image)
-        if quality > 0.5 * (self._config.quality_min + 1) or not self._config.gate:
-            self._confidence.accept(peak)
-            if self._unseen == 0 and self._frames % self._config.learn_every == 0:
-                self._learn(image)
+                if self._frames % c.learn_every == 0:
+                    self._learn(image)
+        self._previous = image
         return self._report(frame, quality)
 
     def _report(self, frame: Frame, quality: float) -> Track:
-        unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
-        state = self._confidence.step(quality, unseen_s) if self._config.gate else TrackState.TRACKED
         box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
-        if state is TrackState.TRACKED and quality >= (self._config.quality_min if self._config.gate else 0.0):
+        if not self._config.gate:
+            return self._out.seen(frame, box, quality)
+        unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
+        state = self._confidence.step(quality, unseen_s)
+        if state is TrackState.TRACKED and quality >= self._config.quality_min:
             self._unseen = 0
             return self._out.seen(frame, box, quality)
-        self._unseen += 1
+        self._unseen += state is not TrackState.TRACKED  # one doubtful frame does not change where to look
         return self._out.without_evidence(frame, state, box, quality)
 
     def _resize(self, size: F64) -> None:
@@ -101,18 +103,18 @@ class LsartTracker:
         ratio = size / self._image_size
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
         self._velocity = self._velocity * ratio
-        if self._camera:
-            self._camera.reset()
 
-    def _follow_camera(self, image: U8) -> None:
-        if self._camera:
+    def _coast(self, image: U8) -> None:
+        """Move the box of an unseen target with the background, and on with its own fading velocity."""
+        if self._camera and self._previous is not None and self._previous.shape == image.shape:
             box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
+            self._camera.reset()
+            self._camera.step(self._previous, box[None])
             step = self._camera.step(image, box[None])
             if step.reliable:
                 x, y, w = step.cur_from_prev @ [*self._centre, 1.0]
-                self._centre = np.clip([x / w, y / w], 0, self._image_size)
-        if self._unseen:
-            self._centre = np.clip(self._centre + self._velocity * 0.95**self._unseen, 0, self._image_size)
+                self._centre = np.array([x / w, y / w])
+        self._centre = np.clip(self._centre + self._velocity * 0.9**self._unseen, 0, self._image_size)
 
     def _search(self, image: U8, detections: Detections | None) -> tuple[Peak, Crop]:
         """The best peak of this frame's windows (one while the target is seen), with its window."""
@@ -123,16 +125,18 @@ class LsartTracker:
         found = []
         for place in places:
             window = self._crop(image, place)
-            found.append((find_peak(self._respond(self._features(window.image))), window))
+            found.append((self._peak(self._features(window.image)), window))
         return max(found, key=lambda f: f[0].value)
 
-    def _respond(self, maps: F32) -> F32:
-        """Fused response of both regressions, wrapped, [0, 0] = no shift."""
+    def _peak(self, maps: F32) -> Peak:
+        """Where the target is in a window. The parts are asked only where the whole is not sure."""
         whole = self._krr.response(fft2(maps))
-        if self._regions is None:
-            return whole
+        peak = find_peak(whole)
+        if self._regions is None or peak_quality(peak) > self._config.region_below:
+            return peak
         parts = self._regions.response(self._regions.samples(maps), self._config.distance_transform)
-        return fuse(whole, parts, self._config.region_weight, self._config.quality_fusion)
+        fused = fuse(whole, parts, self._config.region_weight, self._config.quality_fusion)
+        return replace(peak, offset=find_peak(fused).offset)  # sureness stays the whole's: its scale is known
 
     def _fit_size(self, image: U8) -> None:
         size = self._size
