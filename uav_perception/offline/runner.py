@@ -126,7 +126,7 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[tuple[str, dict[str, 
         raise MissingDependency(f"--cluster {address} ({e})", "the `cluster` extra",
                                 "pip install 'uav-perception[cluster]'") from e
     try:
-        client = Client(address, timeout="10s")
+        client = Client(address, timeout="10s")  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as e:
         raise MissingDependency(f"cluster {address} ({str(e).splitlines()[0]})", "a running dask scheduler",
                                 "start `dask scheduler` and `dask worker ADDRESS --nthreads 1`") from e
@@ -135,7 +135,7 @@ def _on_cluster(jobs: list[Job], address: str) -> Iterator[tuple[str, dict[str, 
                     for j in jobs]
         futures = {client.submit(run_job, there, key=f"{here.name}-{there.key()}", pure=False): here
                    for here, there in zip(jobs, absolute, strict=True)}
-        for future in as_completed_there(futures):
+        for future in as_completed_there(futures):  # type: ignore[no-untyped-call]
             job = futures[future]
             if future.status == "finished":
                 yield job.name, {**future.result(), "path": job.path}
