@@ -30,7 +30,7 @@ def test_regression_equals_a_dense_solve(cross):
     """ADMM in the Fourier domain finds the filter of the dense ridge with penalty W^T (B^-1 (x) I) W."""
     regression, maps = make(beta=random_beta(1) if cross else None)
     regression.solve(fft2(maps), 400)
-    (c, rows, cols), (ph, pw) = maps.shape, regression.patch
+    c, (ph, pw) = len(maps), regression.patch
     top, left = regression.support[0].start, regression.support[1].start
     design, patch_of = [], []
     for m in range(9):

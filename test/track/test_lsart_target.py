@@ -1,0 +1,204 @@
+"""The target tracker on real pictures: scale, occlusion, bad input. Truth comes from how the frames are made."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from uav_perception.config import LsartConfig, TrackerConfig
+from uav_perception.errors import ConfigError, InputError, ModelError
+from uav_perception.geometry import box_iou
+from uav_perception.records import Detections, Frame, TrackState
+from uav_perception.track import TargetTracker
+from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
+from uav_perception.track.scale import AxisFilter
+
+STEP_NS = 33_000_000
+BOX = np.array([130.0, 100.0, 190.0, 140.0])
+
+
+@pytest.fixture(scope="module")
+def picture(shared):
+    """A real aerial photo, 640 x 480."""
+    image = cv2.imread(str(sorted((shared / "data/sim_assets/aerial_photos").glob("OSBS*.png"))[0]))
+    return cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA)
+
+
+def scene(picture, centre, zoom=1.0, shift=(0, 0)):
+    """A striped, two-coloured plate of 60 x 40 px on the photo at ``centre``; ``shift`` moves the ground."""
+    m = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    image = cv2.warpAffine(picture, m, (640, 480), borderMode=cv2.BORDER_REFLECT)[:360, :480].copy()
+    plate = np.full((40, 60, 3), (40, 60, 210), np.uint8)
+    plate[:, 35:] = (200, 200, 40)
+    plate[::6] = (20, 20, 20)
+    cv2.circle(plate, (18, 20), 9, (240, 240, 240), -1)
+    place = np.array([[zoom, 0, centre[0] - 30 * zoom], [0, zoom, centre[1] - 20 * zoom]])
+    cover = cv2.warpAffine(np.full((40, 60), 255, np.uint8), place, (480, 360))[..., None] / 255
+    return (image * (1 - cover) + cv2.warpAffine(plate, place, (480, 360)) * cover).astype(np.uint8)
+
+
+def start(picture, **values):
+    tracker = make_target_tracker(TrackerConfig(), LsartConfig(**values))
+    tracker.start(Frame(0, 0, scene(picture, (160, 120))), BOX, track_id=7, class_id=2)
+    return tracker
+
+
+def at(k, image):
+    return Frame(k, k * STEP_NS, image)
+
+
+def iou(track, centre, zoom=1.0):
+    half = np.array([30, 20]) * zoom
+    return float(box_iou(track.xyxy_px, np.concatenate([centre - half, centre + half]))[0, 0])
+
+
+def test_follows_a_moving_target_over_moving_ground(picture):
+    tracker = start(picture)
+    for k in range(1, 40):
+        centre = np.array([160 + 3.3 * k, 120 + 1.7 * k])
+        track = tracker.update(at(k, scene(picture, centre, shift=(-2 * k, k))))
+        assert track.state is TrackState.TRACKED and iou(track, centre) > 0.7, k
+    assert (track.id, track.class_id, track.last_seen_ns) == (7, 2, 39 * STEP_NS)
+    np.testing.assert_allclose(track.velocity_px_s * 0.033, [3.3, 1.7], atol=0.8)
+
+
+@pytest.mark.parametrize("growth", [1.012, 0.99])
+def test_recovers_scale(picture, growth):
+    tracker = start(picture)
+    for k in range(1, 41):
+        zoom = growth**k
+        track = tracker.update(at(k, scene(picture, (160 + k, 120), zoom)))
+    width = track.xyxy_px[2] - track.xyxy_px[0]
+    assert width == pytest.approx(60 * zoom, rel=0.12)
+    assert iou(track, np.array([160 + k, 120]), zoom) > 0.75
+
+
+@pytest.mark.parametrize(("direction", "index"), [((1.0, 1.0), 8), ((1.0, 1.0), 4), ((1.0, -1.0), 6)])
+def test_axis_filter_reads_a_known_factor_off_a_real_picture(picture, direction, index):
+    """The photo itself is resampled about a point by a factor: the filter must name it."""
+    centre, size = np.array([300.0, 200.0]), np.array([80.0, 60.0])
+    axis = AxisFilter(direction, 13, 1.025, 1e-2, 0.04)
+    axis.learn(picture, centre, size)
+    factor = axis.factors[index]
+    m = np.array([[factor[0], 0, centre[0] * (1 - factor[0])], [0, factor[1], centre[1] * (1 - factor[1])]])
+    changed = cv2.warpAffine(picture, m, (640, 480), flags=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(axis.estimate(changed, centre, size), factor, rtol=0.02)
+
+
+@pytest.mark.parametrize("hidden_frames", [30, 80])
+def test_occlusion_is_said_within_five_frames_and_the_target_regained(picture, hidden_frames):
+    tracker = start(picture, lost_s=2.0)
+    where = np.array([160.0, 120.0])
+    for k in range(1, 11):
+        where = where + np.array([2.0, 0.5])
+        tracker.update(at(k, scene(picture, where)))
+    behind = cv2.GaussianBlur(picture, (0, 0), 4)
+    for k in range(11, 11 + hidden_frames):  # a wall slides in front of target and surroundings
+        where = where + np.array([0.5, 0.1])
+        image = scene(picture, where)
+        x, y = where.astype(int)
+        image[y - 60 : y + 60, x - 70 : x + 70] = behind[200:320, 300:440]
+        track = tracker.update(at(k, image))
+        if k >= 15:
+            assert track.state in (TrackState.OCCLUDED, TrackState.LOST), k
+            assert track.last_seen_ns < 15 * STEP_NS
+    if hidden_frames > 70:
+        assert track.state is TrackState.LOST
+    for k in range(k + 1, k + 16):
+        where = where + np.array([1.0, 0.2])
+        track = tracker.update(at(k, scene(picture, where)))
+    assert track.state is TrackState.TRACKED and track.id == 7 and iou(track, where) > 0.6
+
+
+def test_detections_lead_back_to_a_target_that_reappears_far_away(picture):
+    tracker = start(picture)
+    empty = picture[:360, :480].copy()
+    for k in range(1, 12):
+        track = tracker.update(at(k, empty))
+    assert track.state is not TrackState.TRACKED
+    where = np.array([390.0, 270.0])
+    for k in range(12, 30):
+        box = np.concatenate([where - [29, 19], where + [31, 21]])[None]
+        track = tracker.update(at(k, scene(picture, where)), Detections(k * STEP_NS, box, [0.8], [2]))
+    assert track.state is TrackState.TRACKED and iou(track, where) > 0.6
+
+
+@pytest.mark.parametrize("box", [[np.nan, 0, 10, 10], [10, 10, 10, 10], [10, 10, 10.4, 10.4], [900, 900, 950, 950],
+                                 [50, 50, 20, 20], [1, 2, 3], "box", [np.inf] * 4])
+@pytest.mark.parametrize("name", ["lsart", "kcf"])
+def test_a_start_box_without_a_target_is_refused_in_words(picture, name, box):
+    tracker = make_target_tracker(TrackerConfig(target_tracker=name), LsartConfig())
+    with pytest.raises(InputError, match="select a box"):
+        tracker.start(Frame(0, 0, picture), box)
+
+
+def test_black_frozen_backward_and_resized_frames_have_a_defined_state(picture):
+    tracker = start(picture)
+    good = scene(picture, (160, 120))
+    for k in range(1, 5):
+        tracker.update(at(k, good))
+    black = tracker.update(at(5, np.zeros_like(good)))
+    assert black.score == 0 and black.last_seen_ns == 4 * STEP_NS
+    for k in range(6, 10):
+        black = tracker.update(at(k, np.zeros_like(good)))
+    assert black.state is TrackState.OCCLUDED
+    back = tracker.update(at(2, good))  # the clock jumps back: no evidence, nothing newer than the frame itself
+    assert back.state is not TrackState.TRACKED and back.last_seen_ns <= back.stamp_ns == 2 * STEP_NS
+    for k in range(3, 8):
+        track = tracker.update(at(k, good))
+    assert track.state is TrackState.TRACKED
+    for k in range(8, 14):
+        track = tracker.update(at(k, cv2.resize(good, (960, 720))))
+    assert track.state is TrackState.TRACKED
+    assert box_iou(track.xyxy_px, BOX * 2)[0, 0] > 0.6
+
+
+def test_a_target_that_leaves_the_frame_is_not_reported_as_seen(picture):
+    tracker = start(picture)
+    for k in range(1, 130):
+        track = tracker.update(at(k, scene(picture, (160 + 4.5 * k, 120))))
+    assert track.state in (TrackState.OCCLUDED, TrackState.LOST)
+    assert np.isfinite(track.xyxy_px).all()
+
+
+@pytest.mark.parametrize("off", ["colour", "regions", "distance_transform", "quality_fusion", "scale", "aspect",
+                                 "figure", "camera_motion", "gate"])
+def test_every_part_can_be_switched_off(picture, off):
+    tracker = start(picture, **{off: False})
+    for k in range(1, 6):
+        track = tracker.update(at(k, scene(picture, (160 + k, 120))))
+    assert iou(track, np.array([165, 120])) > 0.6
+
+
+def test_cross_patch_kernel_can_be_switched_on(picture):
+    tracker = start(picture, cross_patch=True, cross_patch_every=2)
+    for k in range(1, 8):
+        track = tracker.update(at(k, scene(picture, (160 + k, 120))))
+    assert iou(track, np.array([167, 120])) > 0.6
+
+
+@pytest.mark.parametrize("name", ["kcf", "csrt"])
+def test_opencv_trackers_stand_behind_the_same_protocol(picture, name):
+    tracker = make_target_tracker(TrackerConfig(target_tracker=name), LsartConfig())
+    assert isinstance(tracker, TargetTracker)
+    tracker.start(Frame(0, 0, scene(picture, (160, 120))), BOX)
+    track = tracker.update(at(1, scene(picture, (162, 121))))
+    assert track.state is TrackState.TRACKED and iou(track, np.array([162, 121])) > 0.6
+
+
+def test_nanotrack_runs_from_the_users_files(picture, shared):
+    models = str(shared / "data/models")
+    tracker = make_target_tracker(TrackerConfig(target_tracker="nano"), LsartConfig(nano_models=models))
+    tracker.start(Frame(0, 0, scene(picture, (160, 120))), BOX)
+    for k in range(1, 4):
+        track = tracker.update(at(k, scene(picture, (160 + 2 * k, 121))))
+    assert track.state is TrackState.TRACKED and iou(track, np.array([166, 121])) > 0.5
+
+
+def test_missing_models_and_unknown_trackers_are_said():
+    with pytest.raises(ModelError, match="nano_models"):
+        make_target_tracker(TrackerConfig(target_tracker="nano"), LsartConfig(nano_models="/nowhere"))
+    with pytest.raises(ConfigError):
+        TrackerConfig(target_tracker="siamese")
+    assert set(TARGET_TRACKERS) == {"lsart", "kcf", "csrt", "nano"}
