@@ -55,7 +55,8 @@ def over_ground(seed: int = 4) -> Scene:
     boxes = [Box(np.array([0.0, 0, -5]), np.array([300.0, 300, 5]), 0.3, 0, 0.05)]
     for k in range(14):
         at = rng.uniform(-12, 25, 2)
-        boxes.append(Box(np.array([at[0], at[1] - 6, 0.6]), np.array([0.8, 0.6, 0.6]), rng.uniform(0, 3), 1 + k % 5, 0.02))
+        middle, half = np.array([at[0], at[1] - 6, 0.6]), np.array([0.8, 0.6, 0.6])
+        boxes.append(Box(middle, half, rng.uniform(0, 3), 1 + k % 5, 0.02))
     return Scene(tuple(boxes), textures, np.array([220.0, 210, 200]), 1e4)
 
 

@@ -11,11 +11,12 @@ from uav_perception.geometry import se3, se3_inverse, so3_exp, so3_log
 def scene(seed: int, cameras: int = 5, points: int = 60, noise: float = 0.0) -> tuple[Window, np.ndarray]:
     """A window at its truth (up to ``noise`` in the measurements) and the true points."""
     rng = np.random.default_rng(seed)
-    true = np.column_stack([rng.uniform(-0.6, 0.6, points), rng.uniform(-0.4, 0.4, points), rng.uniform(0.1, 0.5, points)])
+    true = rng.uniform([-0.6, -0.4, 0.1], [0.6, 0.4, 0.5], (points, 3))
     rotation = np.stack([so3_exp(rng.normal(0, 0.02, 3) * j) for j in range(cameras)])
     translation = np.stack([np.array([0.15, 0.03, 0.1]) * j + rng.normal(0, 0.01, 3) * (j > 0) for j in range(cameras)])
     camera, point = (v.ravel() for v in np.meshgrid(np.arange(cameras), np.arange(points), indexing="ij"))
-    w = Window(rotation, translation, true.copy(), camera, point, np.zeros((len(camera), 2)), np.full(len(camera), 1e-3))
+    count = len(camera)
+    w = Window(rotation, translation, true.copy(), camera, point, np.zeros((count, 2)), np.full(count, 1e-3))
     w.xy = residuals(w) + rng.normal(0, noise, (len(camera), 2)) if noise else residuals(w)
     return w, true
 
@@ -27,8 +28,8 @@ def test_jacobians_match_finite_differences() -> None:
     for k in range(6):
         step = np.zeros(6)
         step[k] = eps
-        moved = Window(np.stack([so3_exp(step[3:]) @ m for m in w.rotation]), w.translation + step[:3], w.points, w.camera,
-                       w.point, w.xy, w.sigma)
+        turned = np.stack([so3_exp(step[3:]) @ m for m in w.rotation])
+        moved = Window(turned, w.translation + step[:3], w.points, w.camera, w.point, w.xy, w.sigma)
         np.testing.assert_allclose((residuals(moved) - r) / eps, pose[:, :, k], atol=1e-4)
     for k in range(3):
         shifted = w.points.copy()

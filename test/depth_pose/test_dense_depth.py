@@ -29,14 +29,16 @@ def test_points_alone_give_a_smooth_surface_in_their_unit(flight: Rendered) -> N
 def test_a_good_shape_is_kept_between_few_points(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 25)
     good = (1.0 / flight.depth[0] ** 1.0 * 0.7).astype(np.float32)
-    with_shape, without = error(fuse(good, uv, rho, sigma), flight.depth[0]), error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
+    with_shape = error(fuse(good, uv, rho, sigma), flight.depth[0])
+    without = error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
     assert with_shape < 0.02 < without
 
 
 def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 200)
     wrong = np.exp(np.random.default_rng(2).normal(0, 0.7, (48, 64))).astype(np.float32)
-    assert error(fuse(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * error(fuse(FLAT, uv, rho, sigma), flight.depth[0]) + 0.01
+    flat = error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
+    assert error(fuse(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * flat + 0.01
 
 
 def test_support_ends_away_from_the_points() -> None:

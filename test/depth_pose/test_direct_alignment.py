@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from depth_scenes import CAMERA, Rendered
 
 from uav_perception.depth_pose.photometric import align, point_jacobian
 from uav_perception.geometry import project, se3_exp, so3_log
-
-from depth_scenes import CAMERA, Rendered
 
 
 def test_jacobian_matches_finite_differences() -> None:

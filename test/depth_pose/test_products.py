@@ -110,7 +110,7 @@ def test_velocity_of_a_tracked_object_over_a_moving_camera(own: float) -> None:
     camera = CameraModel(np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
     dt, motion = 0.1, se3(so3_exp([0, 0.01, 0.0]), [-0.5, 0.1, 0.0])
     before = np.array([[2.0, 1.0, 30.0]])
-    after = (before + [own * dt, 0, 0]) @ motion[:3, :3].T + motion[:3, 3]
+    after = (before + np.array([own * dt, 0, 0])) @ motion[:3, :3].T + motion[:3, 3]
     p0, p1 = project(before, camera.K)[0], project(after, camera.K)[0]
     velocity = object_velocity(p1, (p1 - p0) / dt, float(after[0, 2]), camera, motion, dt)
     np.testing.assert_allclose(velocity, [own, 0, 0], atol=0.06)

@@ -28,11 +28,13 @@ def _write(net: nn.Module, inputs: tuple[torch.Tensor, ...], names: list[str], o
            report: dict[str, Any]) -> None:
     net.eval()
     temporary = path.with_suffix(".tmp.onnx")
-    torch.onnx.export(net, inputs, str(temporary), input_names=names, output_names=outputs, opset_version=17, dynamo=False)
+    torch.onnx.export(net, inputs, str(temporary), input_names=names, output_names=outputs, opset_version=17,
+                      dynamo=False)
     model = onnx.load(str(temporary))
     preprocess = {"color": "rgb", "mean": [0, 0, 0], "scale": [1, 1, 1], "fit": "stretch",
                   "shrink": "mean", "width_px": inputs[0].shape[3], "height_px": inputs[0].shape[2]}
-    for key, value in {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}.items():
+    notes = {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}
+    for key, value in notes.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     onnx.save(model, str(temporary))

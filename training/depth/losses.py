@@ -78,7 +78,7 @@ def geometry_loss(computed: Tensor, sampled: Tensor, inside: Tensor) -> Tensor:
 
 
 def scale_invariant_loss(depth: Tensor, truth: Tensor, valid: Tensor, invariance: float = 1.0) -> Tensor:
-    """Spread of the log ratio (Eigen et al. 2014, eq. 4): 0 when depth is truth times a factor and ``invariance`` is 1."""
+    """Spread of the log ratio (Eigen et al. 2014, eq. 4): 0 for truth times any factor when ``invariance`` is 1."""
     r = (torch.log(depth.clamp(min=1e-4)) - torch.log(truth.clamp(min=1e-4))) * valid
     n = valid.sum((1, 2, 3)).clamp(min=1.0)
     mean = r.sum((1, 2, 3)) / n
@@ -101,7 +101,8 @@ def motion_matrix(twist: Tensor) -> Tensor:
     angle = torch.sqrt((w * w).sum(1) + 1e-12)[:, None, None]
     zero = torch.zeros_like(w[:, 0])
     k = torch.stack([zero, -w[:, 2], w[:, 1], w[:, 2], zero, -w[:, 0], -w[:, 1], w[:, 0], zero], 1).reshape(-1, 3, 3)
-    rotation = torch.eye(3, device=w.device, dtype=w.dtype) + torch.sin(angle) / angle * k + (1 - torch.cos(angle)) / angle**2 * (k @ k)
+    rotation = torch.eye(3, device=w.device, dtype=w.dtype) + torch.sin(angle) / angle * k
+    rotation = rotation + (1 - torch.cos(angle)) / angle**2 * (k @ k)
     top = torch.cat([rotation, t[:, :, None]], 2)
     bottom = torch.tensor([[[0.0, 0, 0, 1]]], device=w.device, dtype=w.dtype).expand(len(t), 1, 4)
     return torch.cat([top, bottom], 1)

@@ -1,7 +1,7 @@
 """Two small networks: DepthNet (one image to disparity) and PoseNet (two images to the motion between them).
 
-The roles are those of SfM-Learner (Zhou et al., CVPR 2017); the bodies are built for two CPU cores: DepthNet's encoder is
-MobileNetV2 (Sandler et al., CVPR 2018) so that it can start from ImageNet weights, its decoder separable.
+The roles are those of SfM-Learner (Zhou et al., CVPR 2017); the bodies are built for two CPU cores: DepthNet's encoder
+is MobileNetV2 (Sandler et al., CVPR 2018) so that it can start from ImageNet weights, its decoder separable.
 Both take RGB 0..255 as float32 (N, 3, H, W) with H and W multiples of 32, and normalise inside the graph.
 """
 
@@ -37,11 +37,13 @@ class Separable(nn.Sequential):
     """Depthwise 3x3, pointwise, batch norm, ReLU6."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(nn.Conv2d(c_in, c_in, 3, 1, 1, groups=c_in, bias=False), nn.BatchNorm2d(c_in), nn.ReLU6(inplace=True),
-                         nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU6(inplace=True))
+        super().__init__(nn.Conv2d(c_in, c_in, 3, 1, 1, groups=c_in, bias=False), nn.BatchNorm2d(c_in),
+                         nn.ReLU6(inplace=True), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out),
+                         nn.ReLU6(inplace=True))
 
 
 def normalise(image: Tensor) -> Tensor:
+    """RGB 0..255 to zero mean and unit spread of ImageNet."""
     mean = torch.tensor(MEAN, device=image.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=image.device).view(1, 3, 1, 1)
     return (image - mean) / std

@@ -43,7 +43,8 @@ def augment(pair: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.where(grey, out.mean(2, keepdim=True).expand_as(out), out)
 
 
-def step_loss(depth_net: DepthNet, pose_net: PoseNet, pair: Tensor, depth: Tensor, twist: Tensor) -> tuple[Tensor, Tensor]:
+def step_loss(depth_net: DepthNet, pose_net: PoseNet, pair: Tensor, depth: Tensor, twist: Tensor
+              ) -> tuple[Tensor, Tensor]:
     """Depth loss on the first views and pose loss on the pairs."""
     height, width = pair.shape[-2:]
     disparity = F.interpolate(depth_net(pair[:, 0]).float(), (height, width), mode="bilinear", align_corners=False)
@@ -60,6 +61,7 @@ def step_loss(depth_net: DepthNet, pose_net: PoseNet, pair: Tensor, depth: Tenso
 
 
 def main() -> None:
+    """Train until the time is up; goes on from the checkpoint in ``--out``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--scale", type=float, default=1.0, help="train on pictures this much smaller (a cheap first phase)")
+    parser.add_argument("--scale", type=float, default=1.0, help="train on pictures this much smaller")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -116,7 +118,7 @@ def main() -> None:
             smooth = [0.98 * s + 0.02 * float(v.detach()) if steps > 1 else float(v.detach())
                       for s, v in zip(smooth, (loss, error), strict=True)]
             if steps % 25 == 0:
-                print(f"{elapsed:6.0f} s  step {steps}  depth {smooth[0]:.3f}  pose {smooth[1]:.4f}  chunks {len(chunks)}", flush=True)
+                print(f"{elapsed:6.0f} s  step {steps}  depth {smooth[0]:.3f}  pose {smooth[1]:.4f}", flush=True)
         save(checkpoint, nets, optimiser, elapsed)
     save(checkpoint, nets, optimiser, time.monotonic() - start)
 

@@ -39,7 +39,7 @@ class Scene:
 
 
 def make_texture(rng: np.random.Generator) -> tuple[F32, ...]:
-    """A tileable-enough picture: noise of several octaves, sometimes bricks, stripes or a printed page; with mip levels."""
+    """A picture and its mip levels: noise of several octaves, sometimes bricks, stripes or a printed page."""
     image = np.zeros((TEXTURE, TEXTURE, 3), np.float32)
     base = rng.uniform(20, 235) + rng.normal(0, 18, 3)
     for octave in range(1, 7):
@@ -59,7 +59,8 @@ def make_texture(rng: np.random.Generator) -> tuple[F32, ...]:
     elif kind == 2:  # patches
         for _ in range(rng.integers(3, 25)):
             a, b = rng.integers(0, TEXTURE, 2), rng.integers(8, 90, 2)
-            cv2.rectangle(image, tuple(int(v) for v in a), tuple(int(v) for v in a + b), (base + rng.normal(0, 60, 3)).tolist(), -1)
+            corner, opposite = (int(a[0]), int(a[1])), (int(a[0] + b[0]), int(a[1] + b[1]))
+            cv2.rectangle(image, corner, opposite, (base + rng.normal(0, 60, 3)).tolist(), -1)
     image = np.clip(image + (base if kind != 2 else base * 0.6), 0, 255).astype(np.float32)
     levels = [image]
     while levels[-1].shape[0] > 4:
@@ -67,8 +68,8 @@ def make_texture(rng: np.random.Generator) -> tuple[F32, ...]:
     return tuple(levels)
 
 
-def _box(rng: np.random.Generator, centre: list[float], half: list[float], yaw: float, texel: float, inside: bool = False,
-         textures: int = 12) -> Box:
+def _box(rng: np.random.Generator, centre: list[float], half: list[float], yaw: float, texel: float,
+         inside: bool = False, textures: int = 12) -> Box:
     return Box(np.array(centre), np.array(half), yaw, int(rng.integers(textures)), texel, inside)
 
 
@@ -86,8 +87,8 @@ def make_scene(rng: np.random.Generator) -> tuple[Scene, F64, float]:
             c = rng.uniform(-1, 1, 2) * size[:2]
             c[side] = np.sign(c[side]) * (size[side] - rng.uniform(0, 0.3))
             z = h if rng.random() < 0.7 else rng.uniform(1, 2 * size[2] - 0.3)
-            boxes.append(_box(rng, [c[0], c[1], z], [rng.uniform(0.15, 1.0), rng.uniform(0.15, 1.0), h if z == h else 0.3],
-                              0, rng.uniform(0.003, 0.01)))
+            size_here = [rng.uniform(0.15, 1.0), rng.uniform(0.15, 1.0), h if z == h else 0.3]
+            boxes.append(_box(rng, [c[0], c[1], z], size_here, 0, rng.uniform(0.003, 0.01)))
         eye = np.array([*(rng.uniform(-0.8, 0.8, 2) * size[:2]), rng.uniform(0.9, min(2.0, 2 * size[2] - 0.3))])
         heading = np.arctan2(-eye[1], -eye[0]) + rng.normal(0, 0.6)
         ahead = np.array([np.cos(heading), np.sin(heading)])
@@ -95,7 +96,8 @@ def make_scene(rng: np.random.Generator) -> tuple[Scene, F64, float]:
             at = eye[:2] + ahead * rng.uniform(0.7, 2.5) + rng.normal(0, 0.6, 2)
             top, half, yaw = rng.uniform(0.4, 0.95), rng.uniform(0.3, 1.2, 2), rng.uniform(-1.6, 1.6)
             under = top / 2 if rng.random() < 0.6 else 0.03
-            boxes.append(_box(rng, [at[0], at[1], top - under], [half[0], half[1], under], yaw, rng.uniform(0.002, 0.01)))
+            boxes.append(_box(rng, [at[0], at[1], top - under], [half[0], half[1], under], yaw,
+                              rng.uniform(0.002, 0.01)))
             for _ in range(rng.integers(0, 8)):
                 h = rng.uniform(0.01, 0.2)
                 p = at + rng.uniform(-1, 1, 2) * half * 0.8
@@ -120,7 +122,8 @@ def make_scene(rng: np.random.Generator) -> tuple[Scene, F64, float]:
             p = [rng.uniform(2, span), rng.normal(0, width * 0.8) if not air else rng.uniform(-span, span) * 0.7]
             h = rng.uniform(0.6, 1.3)
             half = [rng.uniform(1.8, 2.6), 0.9, h] if rng.random() < 0.6 else [0.15, 0.15, rng.uniform(0.8, 3)]
-            boxes.append(_box(rng, [*p, half[2]], half, rng.choice([0, 0, 1.57, rng.uniform(0, 3)]), rng.uniform(0.01, 0.05)))
+            yaw = rng.choice([0, 0, 1.57, rng.uniform(0, 3)])
+            boxes.append(_box(rng, [*p, half[2]], half, yaw, rng.uniform(0.01, 0.05)))
         pitch = rng.choice([rng.uniform(20, 60), 90 + rng.normal(0, 4)]) if air else rng.normal(3, 4)
         haze, step = rng.uniform(150, 2000), (rng.uniform(0.01, 0.08) * height if air else rng.uniform(0.2, 1.4))
     turn = so3_exp([0, 0, heading]) @ so3_exp([0, np.radians(pitch), 0]) @ so3_exp([np.radians(rng.normal(0, 5)), 0, 0])
@@ -170,7 +173,8 @@ def render(scene: Scene, world_from_camera: F64, K: F64, width: int, height: int
             m, size = level == k, levels[k].shape[0]
             i = (texel[m] / 2**k).astype(int) % size
             colour[m] = levels[k][i[:, 1], i[:, 0]]
-        shade = np.array([0.8, 0.62, 1.0], np.float32)[axis] * (0.9 + 0.1 * np.sign(np.take_along_axis(p, axis[:, None], 1)[:, 0]))
+        side = np.sign(np.take_along_axis(p, axis[:, None], 1)[:, 0])
+        shade = np.array([0.8, 0.62, 1.0], np.float32)[axis] * (0.9 + 0.1 * side)
         fog = np.exp(-t / scene.haze_m)[:, None]
         image[rows, columns][hit] = colour * shade[:, None] * fog + scene.sky.astype(np.float32) * (1 - fog)
         depth[rows, columns][hit] = t
@@ -192,7 +196,7 @@ def _extent(box: Box, camera_from_world: F64, K: F64, width: int, height: int) -
 
 
 def random_pair(rng: np.random.Generator, width: int, height: int) -> tuple[U8, U8, F32, F32, F64, F64]:
-    """Two views of one scene: images, depths, second-from-first (4, 4), and K for the ``width`` x ``height`` picture."""
+    """Two views of one scene: images, depths, second-from-first (4, 4), and K of the picture."""
     scene, world_from_camera, step = make_scene(rng)
     aspect = rng.choice([4 / 3, 16 / 9, 3.3])
     focal = rng.uniform(0.55, 1.0)  # of the width

@@ -1,7 +1,7 @@
 """Multi-view stereo over a posed sequence: what a network may learn from when nobody has measured depth.
 
-Plane sweep (Collins 1996) with zero-mean normalised cross-correlation, best half of the views (Kang et al. 2001), and a check
-that other frames' depths agree. Everything is in the unit of the given motions.
+Plane sweep (Collins 1996) with zero-mean normalised cross-correlation, best half of the views (Kang et al. 2001), and
+a check that other frames' depths agree. Everything is in the unit of the given motions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def plane_sweep(target: U8, sources: list[tuple[U8, F64]], K: F64, rho_min: floa
     inner = np.clip(best, 1, planes - 2)
     before, at, after = (np.take_along_axis(score, (inner + k)[None], 0)[0] for k in (-1, 0, 1))
     curve = before - 2 * at + after
-    shift = np.where(np.abs(curve) > 1e-6, np.clip(0.5 * (before - after) / np.where(np.abs(curve) > 1e-6, curve, 1), -0.5, 0.5), 0)
+    bent = np.abs(curve) > 1e-6
+    shift = np.where(bent, np.clip(0.5 * (before - after) / np.where(bent, curve, 1), -0.5, 0.5), 0)
     rho = rhos[inner] + shift * (rhos[1] - rhos[0])
     edge = (best == 0) | (best == planes - 1) | (var_a < 2e-4)
     return rho.astype(np.float32), np.where(edge, -1.0, peak).astype(np.float32)
@@ -94,7 +95,7 @@ def depth_labels(grays: list[U8], world_from_camera: list[F64 | None], K: F64, p
                  planes: int = 48, match_min: float = 0.55) -> list[tuple[F32, F32] | None]:
     """For each frame inverse depth (H, W) and its weight 0..1, or None where there is nothing to learn from.
 
-    ``priors`` are rough inverse depths (H, W): they set the range swept and fill, at a low weight, what stereo cannot see.
+    ``priors`` are rough inverse depths (H, W): they set the range swept and fill, weakly, what stereo cannot see.
     """
     swept: dict[int, tuple[F32, F32]] = {}
     for k in range(0, len(grays), every):

@@ -1,16 +1,15 @@
 """``uav-perception train depth``: adapt the depth and pose networks to a camera and its terrain, without labels.
 
-    frames + intrinsics -> odometry and bundle adjustment (motions, sparse points) -> multi-view stereo (labels, weights)
+    frames + intrinsics -> odometry and bundle adjustment (motions, sparse points) -> multi-view stereo (labels)
         -> DepthNet and PoseNet by view synthesis, labels, geometry consistency -> ONNX + model card
 
-Where odometry finds no motion the pose network alone supplies it, as in SfM-Learner. Seeded and resumable: a run started
-again with the same ``--out`` goes on from its checkpoint.
+Where odometry finds no motion the pose network alone supplies it, as in SfM-Learner. Seeded and resumable: a run
+started again with the same ``--out`` goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -33,34 +32,35 @@ from uav_perception.geometry import se3_inverse, so3_log
 from uav_perception.records import F32, F64, U8, CameraModel, Frame
 
 from .export import export
-from .losses import (geometry_loss, motion_matrix, reprojection_loss, scale_invariant_loss, smoothness_loss, warp)
+from .losses import geometry_loss, motion_matrix, reprojection_loss, scale_invariant_loss, smoothness_loss, warp
 from .networks import DepthNet, PoseNet
 from .stereo import depth_labels
 
 PREVIEW_EVERY = 25
-START = Path(__file__).resolve().parents[2] / "engines" / "depth" / "start.pt"
+START = Path(__file__).parent / "start.pt"  # what engines/uav_depth and engines/uav_pose were exported from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--bag", help="a recording with images (and camera_info)")
     source.add_argument("--images", help="a folder of images in order")
     source.add_argument("--video", help="a video file")
-    parser.add_argument("--camera", metavar="fx,fy,cx,cy", help="intrinsics, px; needed unless the recording has camera_info")
-    parser.add_argument("--out", type=Path, required=True, help="gets depth.onnx, pose.onnx, cards, pictures, checkpoint")
-    parser.add_argument("--size", default="", metavar="WxH", help="network input, multiples of 32 (default: by aspect, ~53000 px)")
-    parser.add_argument("--start", default="", help="checkpoint to start from (default: the shipped weights; none = random)")
+    parser.add_argument("--camera", metavar="fx,fy,cx,cy", help="intrinsics, px, unless recorded")
+    parser.add_argument("--out", type=Path, required=True, help="gets ONNX, card, preview, checkpoint")
+    parser.add_argument("--size", default="", metavar="WxH", help="network input (default: by aspect)")
+    parser.add_argument("--start", default="", help="checkpoint (default: shipped; none = random)")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--batch", type=int, default=4, help="pairs a step")
     parser.add_argument("--rate", type=float, default=4e-4)
-    parser.add_argument("--frames", type=int, default=240, help="at most this many frames of the recording, evenly spread")
+    parser.add_argument("--frames", type=int, default=240, help="at most this many frames, evenly spread")
     parser.add_argument("--explain", action="store_true", help="learn SfM-Learner's explainability mask too")
-    parser.add_argument("--truth", type=Path, help="folder of .npy depth in metres, one a frame: supervise where truth exists")
+    parser.add_argument("--truth", type=Path, help="folder of .npy depth (m), one a frame, to supervise by")
     parser.add_argument("--geometry", type=float, default=0.1, help="weight of depth consistency between frames")
     parser.add_argument("--photometric", type=float, default=0.5, help="weight of view synthesis")
     parser.add_argument("--smooth", type=float, default=0.01, help="weight of edge-aware smoothness")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print the report as the last line")
 
 
 @dataclass
@@ -78,7 +78,8 @@ class Recording:
         return None if a is None or b is None else se3_inverse(a) @ b
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prepare, train, export; returns what ``--json`` prints."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(max(1, min(4, len(os.sched_getaffinity(0)))))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -90,13 +91,13 @@ def run(args: argparse.Namespace) -> int:
     recording = prepare(frames, camera, width, height, args.truth)
     labelled = sum(label is not None for label in recording.labels)
     posed = sum(p is not None for p in recording.world_from_camera)
-    print(f"{len(frames)} frames, {posed} with motion, {labelled} with stereo labels, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{len(frames)} frames, {posed} with motion, {labelled} with stereo labels, {time.monotonic() - began:.0f} s",
+          flush=True)
     nets = train(recording, args)
     report = {"frames": len(frames), "posed": posed, "labelled": labelled, "size": [width, height], "steps": args.steps,
-              "seed": args.seed, "seconds": round(time.monotonic() - began, 1), "source": args.bag or args.images or args.video}
+              "seed": args.seed, "seconds": round(time.monotonic() - began, 1)}
     export(nets["depth"], nets["pose"], args.out, width, height, report)
-    print(json.dumps(report) if args.json else f"adapted in {report['seconds']} s -> {args.out}/depth.onnx, pose.onnx", flush=True)
-    return 0
+    return report
 
 
 def read_frames(args: argparse.Namespace) -> list[Frame]:
@@ -117,12 +118,14 @@ def read_frames(args: argparse.Namespace) -> list[Frame]:
         try:
             fx, fy, cx, cy = (float(v) for v in args.camera.split(","))
         except ValueError as e:
-            raise InputError(f"--camera {args.camera!r}", "four numbers fx,fy,cx,cy in pixels", "give the intrinsics") from e
+            raise InputError(f"--camera {args.camera!r}", "four numbers fx,fy,cx,cy in pixels",
+                             "give the intrinsics") from e
         h, w = frames[0].image.shape[:2]
         camera = CameraModel(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), np.zeros(5), w, h)
         frames = [Frame(f.seq, f.stamp_ns, f.image, camera) for f in frames]
     if frames[0].camera is None:
-        raise InputError(f"{source} without intrinsics", "camera_info in the recording, or --camera", "add --camera fx,fy,cx,cy")
+        raise InputError(f"{source} without intrinsics", "camera_info in the recording, or --camera",
+                         "add --camera fx,fy,cx,cy")
     step = max(1, -(-len(frames) // args.frames))
     return frames[::step]
 
@@ -157,15 +160,16 @@ def prepare(frames: list[Frame], camera: CameraModel, width: int, height: int, t
     else:
         labels = _stereo_labels(frames, sightings, poses, camera, width, height, config.fuse_reach)
     K = scaled_camera(camera, width, height).K
-    images = [torch.from_numpy(np.ascontiguousarray(_resized(f.image, width, height)[..., ::-1].transpose(2, 0, 1))) for f in frames]
+    small = [_resized(f.image, width, height) for f in frames]
+    images = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))) for image in small]
     return Recording(images, K, poses, labels)
 
 
-def _stereo_labels(frames: list[Frame], sightings: list[Sighting], poses: list[F64 | None], camera: CameraModel, width: int,
-                   height: int, reach: float) -> list[tuple[F32, F32] | None]:
+def _stereo_labels(frames: list[Frame], sightings: list[Sighting], poses: list[F64 | None], camera: CameraModel,
+                   width: int, height: int, reach: float) -> list[tuple[F32, F32] | None]:
     stereo = scaled_camera(camera, 320, max(64, round(320 * camera.height_px / camera.width_px)))
-    grays: list[U8] = [np.asarray(cv2.cvtColor(_resized(f.image, stereo.width_px, stereo.height_px), cv2.COLOR_BGR2GRAY), np.uint8)
-                       for f in frames]
+    small = [_resized(f.image, stereo.width_px, stereo.height_px) for f in frames]
+    grays = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) for image in small]
     priors: list[F32 | None] = []
     for s in sightings:
         depth = depth_of(s, camera, reach)
@@ -174,8 +178,11 @@ def _stereo_labels(frames: list[Frame], sightings: list[Sighting], poses: list[F
     found = depth_labels(grays, poses, stereo.K, priors, every=max(1, len(frames) // 40))
     sized: list[tuple[F32, F32] | None] = []
     for label in found:
-        sized.append(None if label is None else tuple(  # type: ignore[arg-type]
-            np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST), np.float32) for part in label))
+        if label is None:
+            sized.append(None)
+            continue
+        rho, weight = (cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST) for part in label)
+        sized.append((np.asarray(rho, np.float32), np.asarray(weight, np.float32)))
     return sized
 
 
@@ -198,7 +205,8 @@ def train(recording: Recording, args: argparse.Namespace) -> dict[str, Any]:
     """Train both networks (and the explainability head) and return them."""
     nets = torch.nn.ModuleDict({"depth": DepthNet(), "pose": PoseNet()})
     if args.explain:
-        nets["explain"] = torch.nn.Sequential(torch.nn.Conv2d(6, 16, 5, 4, 2), torch.nn.ReLU(), torch.nn.Conv2d(16, 1, 3, 1, 1))
+        nets["explain"] = torch.nn.Sequential(torch.nn.Conv2d(6, 16, 5, 4, 2), torch.nn.ReLU(),
+                                              torch.nn.Conv2d(16, 1, 3, 1, 1))
     if args.start != "none":
         path = Path(args.start) if args.start else START
         if not path.is_file():
@@ -218,8 +226,7 @@ def train(recording: Recording, args: argparse.Namespace) -> dict[str, Any]:
     for step in range(done, args.steps):
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1.0, (step + 1) / 10) * (1.0 - 0.9 * step / args.steps)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, parts = pair_loss(nets, recording, draw_pairs(recording, args.batch, rng), args, rng)
+        loss, parts = pair_loss(nets, recording, draw_pairs(recording, args.batch, rng), args, rng)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(nets.parameters(), 5.0)
@@ -248,8 +255,8 @@ def draw_pairs(recording: Recording, count: int, rng: np.random.Generator) -> li
     return triples
 
 
-def pair_loss(nets: torch.nn.ModuleDict, recording: Recording, triples: list[tuple[int, int, int]], args: argparse.Namespace,
-              rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+def pair_loss(nets: torch.nn.ModuleDict, recording: Recording, triples: list[tuple[int, int, int]],
+              args: argparse.Namespace, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
     """All losses of a batch; partners run through the depth network too, so that depths can be compared."""
     flip = rng.random() < 0.5
     n = len(triples)
@@ -262,31 +269,32 @@ def pair_loss(nets: torch.nn.ModuleDict, recording: Recording, triples: list[tup
         raw, third = raw.flip(-1), third.flip(-1)
         K[0, 2] = raw.shape[-1] - 1 - K[0, 2]
     height, width = raw.shape[-2:]
-    jitter = torch.from_numpy(rng.uniform(0.85, 1.15, (2 * n, 3, 1, 1)) * rng.uniform(0.8, 1.25, (2 * n, 1, 1, 1))).float()
-    disparity = F.interpolate(nets["depth"]((raw * jitter).clamp(0, 255)).float(), (height, width), mode="bilinear", align_corners=False)
-    with torch.autocast("cpu", enabled=False):
-        image, other = raw / 255, third / 255
-        depth = 1.0 / disparity
-        intrinsics = torch.from_numpy(K).float().expand(n, 3, 3)
-        twist = nets["pose"](raw[:n], raw[n:])
-        known = [recording.motion(p, t) for t, p, _ in triples]
-        partner_from_target = _motions(known, twist, mirror)
-        other_known = [recording.motion(o, t) for t, _, o in triples]
-        other_from_target = _motions(other_known, nets["pose"](raw[:n], third), mirror)
-        view_a, z_a, in_a = warp(image[n:], depth[:n], partner_from_target, intrinsics)
-        view_b, _, in_b = warp(other, depth[:n], other_from_target, intrinsics)
-        explain = None
-        if "explain" in nets:
-            explain = torch.sigmoid(F.interpolate(nets["explain"](torch.cat([image[:n], view_a.detach()], 1)), (height, width)))
-        photometric = reprojection_loss(image[:n], [view_a, view_b], [in_a, in_b], [image[n:], other], explain)
-        sampled = warp(depth[n:], depth[:n], partner_from_target, intrinsics)[0]
-        geometry = geometry_loss(z_a, sampled, in_a)
-        label = _label_loss(depth, [recording.labels[k] for k in order], flip)
-        pose = _pose_loss(twist, known, mirror, recording)
-        smooth_term = smoothness_loss(disparity, image)
-        total = (args.photometric * photometric + args.geometry * geometry + label + args.smooth * smooth_term + pose)
-        if explain is not None:
-            total = total - 0.2 * torch.log(explain + 1e-6).mean()
+    colour = rng.uniform(0.85, 1.15, (2 * n, 3, 1, 1)) * rng.uniform(0.8, 1.25, (2 * n, 1, 1, 1))
+    jittered = (raw * torch.from_numpy(colour).float()).clamp(0, 255)
+    disparity = F.interpolate(nets["depth"](jittered), (height, width), mode="bilinear", align_corners=False)
+    image, other = raw / 255, third / 255
+    depth = 1.0 / disparity
+    intrinsics = torch.from_numpy(K).float().expand(n, 3, 3)
+    twist = nets["pose"](raw[:n], raw[n:])
+    known = [recording.motion(p, t) for t, p, _ in triples]
+    partner_from_target = _motions(known, twist, mirror)
+    other_known = [recording.motion(o, t) for t, _, o in triples]
+    other_from_target = _motions(other_known, nets["pose"](raw[:n], third), mirror)
+    view_a, z_a, in_a = warp(image[n:], depth[:n], partner_from_target, intrinsics)
+    view_b, _, in_b = warp(other, depth[:n], other_from_target, intrinsics)
+    explain = None
+    if "explain" in nets:
+        score = nets["explain"](torch.cat([image[:n], view_a.detach()], 1))
+        explain = torch.sigmoid(F.interpolate(score, (height, width)))
+    photometric = reprojection_loss(image[:n], [view_a, view_b], [in_a, in_b], [image[n:], other], explain)
+    sampled = warp(depth[n:], depth[:n], partner_from_target, intrinsics)[0]
+    geometry = geometry_loss(z_a, sampled, in_a)
+    label = _label_loss(depth, [recording.labels[k] for k in order], flip)
+    pose = _pose_loss(twist, known, mirror, recording)
+    smooth_term = smoothness_loss(disparity, image)
+    total = (args.photometric * photometric + args.geometry * geometry + label + args.smooth * smooth_term + pose)
+    if explain is not None:
+        total = total - 0.2 * torch.log(explain + 1e-6).mean()
     parts = {"photometric": photometric, "geometry": geometry, "label": label, "pose": pose, "smooth": smooth_term}
     return total, {k: float(v.detach()) for k, v in parts.items()}
 
@@ -307,7 +315,8 @@ def _label_loss(depth: Tensor, labels: list[tuple[F32, F32] | None], flip: bool)
     if flip:
         rho, weight = rho.flip(-1), weight.flip(-1)
     error = torch.log(depth[have]) + torch.log(rho.clamp(min=1e-6))
-    absolute = (F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=0.2) * weight).sum() / weight.sum().clamp(min=1)
+    each = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=0.2)
+    absolute = (each * weight).sum() / weight.sum().clamp(min=1)
     shape = scale_invariant_loss(depth[have], 1.0 / rho.clamp(min=1e-6), (weight > 0).float() * weight)
     return 5.0 * absolute + 0.5 * shape
 
@@ -329,11 +338,13 @@ def preview(net: DepthNet, recording: Recording, path: Path) -> None:
     net.eval()
     for k in np.unique(np.linspace(0, len(recording.images) - 1, 4).astype(int)):
         with torch.no_grad():
-            disparity = F.interpolate(net(recording.images[k][None].float()), recording.images[k].shape[-2:], mode="bilinear")[0, 0].numpy()
+            half = net(recording.images[k][None].float())
+            disparity = F.interpolate(half, recording.images[k].shape[-2:], mode="bilinear")[0, 0].numpy()
         label = recording.labels[k]
         shown = [disparity] if label is None else [disparity, label[0] * (label[1] > 0.5)]
         top = float(np.percentile(disparity, 98))
-        pictures = [cv2.applyColorMap((255 * np.clip(d / top, 0, 1)).astype(np.uint8), cv2.COLORMAP_INFERNO) for d in shown]
+        levels = [(255 * np.clip(d / top, 0, 1)).astype(np.uint8) for d in shown]
+        pictures = [cv2.applyColorMap(level, cv2.COLORMAP_INFERNO) for level in levels]
         if label is None:
             pictures.append(np.zeros_like(pictures[0]))
         rows.append(np.hstack([recording.images[k].numpy().transpose(1, 2, 0)[..., ::-1], *pictures]))

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..camera.files import image_files
 from ..config import DepthPoseConfig
 from ..depth_pose.estimator import make_depth_pose
 from ..depth_pose.sequence import Sighting, depth_of, observe, run_scale, smooth
@@ -20,8 +21,6 @@ from ..errors import InputError
 from ..geometry import quaternion_from_matrix
 from ..records import CameraModel, Frame
 from .main import print_json
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="gets depth/<frame>.npy, poses.tum, meta.json")
     parser.add_argument("--stamps", type=Path, help="one capture time in seconds a line (default: 30 Hz)")
     parser.add_argument("--agl", type=Path, help="height above ground, m, one a line (nan = unknown): makes it metric")
-    parser.add_argument("--camera-pitch", type=float, metavar="DEG", help="camera below the horizon (90 = down), if known")
+    parser.add_argument("--camera-pitch", type=float, metavar="DEG", help="camera below horizon (90 = down), if known")
     parser.add_argument("--model", default="", help="depth ONNX or engine folder; 'none' = geometry alone")
     parser.add_argument("--online", action="store_true", help="as in flight, without smoothing afterwards")
     parser.add_argument("--json", action="store_true", help="print meta.json as the last line")
@@ -39,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, estimate, smooth, write."""
-    files = _images(args.images)
+    files = image_files(args.images)
     stamps = _stamps(args.stamps, len(files))
     heights = None if args.agl is None else dict(zip(stamps, _column(args.agl, len(files), "heights"), strict=True))
     camera = _camera(args.camera, files[0])
@@ -70,13 +69,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{len(files)} frames, scale {state.value}, {meta['resets']} resets -> {args.out}")
     return 0
-
-
-def _images(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    if not files:
-        raise InputError(f"--images {folder}", "a folder with pictures", "give the folder of the sequence")
-    return files
 
 
 def _read(seq: int, path: Path, stamp_ns: int, camera: CameraModel) -> Frame:

@@ -12,7 +12,6 @@ from .bundle import Window, jacobians, residuals, solve
 from .features import I64
 from .two_view import Motion, estimate_two_view, fit_rotation, triangulate
 
-
 PLANE_PARALLAX = 2.5  # times the parallax that other scenes need
 MISFIT = 0.5  # median residual, in standard deviations of a corner, that the first structure may leave
 LEVEL_RAD = 0.6  # a plane tilted less against the expected vertical counts as ground
@@ -35,7 +34,7 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
 
     Two views of a plane allow two motions, and on a straight way even more views do not tell them apart. So every
     candidate is adjusted together with the views in between, and of those that fit about equally well the one is taken
-    whose plane lies level (``up`` (3,) is the expected vertical in the camera, None = unknown), else whose turn is smaller.
+    whose plane lies level (``up`` (3,): expected vertical in the camera, None = unknown), else whose turn is smaller.
     """
     pair = shared(first, current)
     if pair is None:
@@ -69,12 +68,12 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
 
 
 def _tilt(points: F64, up: F64) -> float:
-    """Angle between ``up`` and the normal of the plane through points ``(a, b, rho)``: rho is linear in (a, b) there."""
+    """Angle between ``up`` and the normal of the plane through points ``(a, b, rho)``: rho is linear in (a, b)."""
     rays = np.column_stack([points[:, :2], np.ones(len(points))])
     weight = np.ones(len(points))
-    normal = np.zeros(3)
+    normal: F64 = np.zeros(3)
     for _ in range(5):
-        normal = np.linalg.lstsq(rays * weight[:, None], points[:, 2] * weight, rcond=None)[0]
+        normal = np.asarray(np.linalg.lstsq(rays * weight[:, None], points[:, 2] * weight, rcond=None)[0], np.float64)
         error = np.abs(rays @ normal - points[:, 2])
         weight = 1.0 / (1.0 + (error / (float(np.median(error)) + 1e-12)) ** 2)
     return float(np.arccos(np.clip(-normal @ up / max(float(np.linalg.norm(normal)), 1e-12), -1, 1)))

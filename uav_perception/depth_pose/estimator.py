@@ -6,7 +6,8 @@ the state as it was and says why; a run that cannot be continued starts anew wit
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -331,19 +332,22 @@ def _depth_record(stamp_ns: int, depth: F32 | None, valid: Bool | None, factor: 
 
 
 def own_model(name: str) -> Path | None:
-    """Folder or file of the network of this name that comes with the project (``engines/``), or None."""
-    spec = importlib.util.find_spec("uav_perception")
-    root = Path(spec.origin).parents[1] if spec is not None and spec.origin else Path()
-    for path in (root / "engines" / name, root / "engines" / f"{name}.onnx"):
-        if path.exists():
-            return path
+    """Engine folder or ONNX of this name in ``engines/`` of a checkout, else of the installation, else None."""
+    places = [Path(__file__).resolve().parents[2] / "engines"]
+    prefixes = [sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))]
+    places += [Path(p) / "share" / "uav_perception" / "engines" for p in prefixes]
+    for place in places:
+        if (place / name / "manifest.json").is_file():
+            return place / name
+        if (place / name / f"{name}.onnx").is_file():
+            return place / name / f"{name}.onnx"
     return None
 
 
 def make_depth_pose(config: DepthPoseConfig) -> DepthPose:
     """The stage for one camera. Raises ModelError when a named model cannot be loaded."""
-    depth = own_model("depth") if not config.depth_model else config.depth_model
-    pose = own_model("pose") if not config.pose_model else config.pose_model
+    depth = own_model("uav_depth") if not config.depth_model else config.depth_model
+    pose = own_model("uav_pose") if not config.pose_model else config.pose_model
     depth_net = pose_net = None
     if depth is not None and config.depth_model != "none":
         depth_net = DepthNetwork(open_engine(depth, threads=config.threads))
