@@ -36,14 +36,14 @@ def test_build_inspect_compare(built: Path, toy: Path, pictures: Path, capsys: p
     assert sorted(p.name for p in built.iterdir()) == ["manifest.json", "report.html", "toy.int8.onnx", "toy.onnx"]
     manifest = read_manifest(built)
     assert manifest.source["sha256"] == sha256_of(toy) and manifest.calibration["drawn"] == 12
-    assert manifest.precision_per_layer["stem"] == "int8" and manifest.precision_per_layer["head"] == "fp32"
+    assert manifest.precision_per_layer["point"] == "int8" and manifest.precision_per_layer["head"] == "fp32"
     assert manifest.accuracy["output_error_percent"] <= 20 and manifest.preprocess["hash"]
     engine = open_engine(built, preprocess_hash=manifest.preprocess["hash"])
     assert engine.info.precision == "int8" and "preprocess" in engine.metadata
     page = (built / "report.html").read_text()
     assert "<svg" in page and "Noise by layer" in page and "http" not in page.split("<style>")[0]
     found = inspect(built)
-    assert found["runs"] and found["layers"] == {"int8": 4, "fp16": 0, "fp32": 1}
+    assert found["runs"] and found["layers"] == {"int8": 2, "fp16": 0, "fp32": 3}
     difference = compare(built / "toy.onnx", built, pictures, "", {})
     assert 0 < difference["output_error_percent"] <= 20
     assert command("engine", "compare", built / "toy.onnx", built, "--data", pictures, "--json") == 0

@@ -47,7 +47,8 @@ def test_folding_keeps_the_function_and_removes_batch_norm(toy: Path) -> None:
 
 def test_cpu_placement(calibrated: Calibrated) -> None:
     model = calibrated.model
-    assert head_layers(model) == {"head"} == float_by_rule(model)
+    assert head_layers(model) == {"head"} == float_by_rule(model, "tensorrt")
+    assert float_by_rule(model, "onnxruntime") == {"stem", "depthwise", "head"}
     with_float_head = place(model, "onnxruntime", {"head"})
     assert with_float_head.layers == ["stem", "depthwise", "point", "point2"]
     assert not {"cat", "pool", "head"} & set(with_float_head.tensors)  # nothing in INT8 reads them
@@ -202,10 +203,11 @@ def test_the_networks_of_the_onnx_wheel(name: str, tmp_path: Path) -> None:
     shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
     feeds = [{value.name: np.random.default_rng(0).random(shape, np.float32)}]
     found = calibrate(model, feeds, "onnxruntime")
-    kept = float_by_rule(found.model)
+    kept = float_by_rule(found.model, "onnxruntime")
     assert output_error_percent(run(model, feeds), run(found.quantised("minmax", kept), feeds)) < 5.0
     rtx()
     symmetric = Calibrated(found.model, found.stats, found.rounder, "tensorrt")
+    kept = float_by_rule(found.model, "tensorrt")
     onnx.save(symmetric.quantised("minmax", kept), str(tmp_path / "q.onnx"))
     _, device = build_plan(tmp_path / "q.onnx", tmp_path / "q.plan", "tensorrt-rtx", "int8", feeds, {})
     assert device["layers"]["network_int8"] == len(place(found.model, "tensorrt", kept).layers)

@@ -147,7 +147,7 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
     judged = feeds[: config.judge_pictures]
     reference = run(model, judged)
     calibrated = calibrate(model, feeds, "onnxruntime" if request.target == "onnxruntime" else "tensorrt", progress)
-    kept = sorted(float_by_rule(calibrated.model))
+    kept = sorted(float_by_rule(calibrated.model, calibrated.target))
     methods = list(METHODS) if config.method == "auto" else [config.method]
     candidates = {m: _error(calibrated, m, kept, judged, reference) for m in methods}
     method = min(candidates, key=lambda m: candidates[m])
@@ -189,7 +189,7 @@ def calibrate(model: Model, feeds: Sequence[Feeds], target: str, progress: Progr
     """Prepare the float model and learn ranges, means and covariances from ``feeds``."""
     prepared = prepare(model)
     stats = collect(prepared, feeds, progress=progress)
-    layers = [n for n in weighted_layers(prepared) if n.name not in float_by_rule(prepared)]
+    layers = [n for n in weighted_layers(prepared) if n.name not in float_by_rule(prepared, target)]
     return Calibrated(prepared, stats, Rounder(covariances(prepared, layers, feeds[:16], progress)), target)
 
 

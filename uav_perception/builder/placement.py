@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from .graph import Model, Node, attribute, consumers, head_layers, producers, shapes, weighted_layers
+from .graph import Model, Node, attribute, constants, consumers, head_layers, producers, shapes, weighted_layers
 
 CPU_WEIGHTED = ("Conv", "Gemm", "MatMul")  # ConvTranspose has no INT8 kernel in ONNX Runtime's CPU provider
 ELEMENTWISE = ("Sigmoid", "LeakyRelu", "Mul", "Add", "Concat", "AveragePool", "GlobalAveragePool")
 ABSORBED = ("Relu", "Clip")
+FRONT_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Mul")
 COPIES = ("MaxPool", "Resize", "Slice", "Reshape", "Transpose", "Split", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -31,17 +32,42 @@ class Placement:
     same_range: list[list[str]] = field(default_factory=list)
 
 
-def float_by_rule(model: Model) -> set[str]:
-    """Layers that stay in float from the start: the heads, and gates that see one value a channel (squeeze-excite)."""
+FEW_CHANNELS = 8  # ONNX Runtime's INT8 convolution gathers rows of channels: shorter ones cost more than float
+
+
+def float_by_rule(model: Model, target: str) -> set[str]:
+    """Layers that stay in float from the start: the heads, and gates that see one value a channel (squeeze-excite).
+
+    On CPUs also the front: a first layer on the picture's three channels runs three times slower in INT8 than in float,
+    and a depthwise layer behind it gains nothing that pays for quantising its large input.
+    """
     size = shapes(model)
     gates = set()
     for n in weighted_layers(model):
         shape = size.get(n.input[0], ())
         if n.op_type == "Conv" and len(shape) == 4 and shape[2] * shape[3] == 1:
             gates.add(n.name)
-    heads = head_layers(model)
+    heads = head_layers(model) | (_front(model) if target == "onnxruntime" else set())
     every = {n.name for n in weighted_layers(model)}
     return heads | gates if heads | gates != every else gates
+
+
+def _front(model: Model) -> set[str]:
+    weights = constants(model)
+    found: set[str] = set()
+    wide = {v.name for v in model.graph.input}  # tensors of the front: the input and what its float layers make of it
+    for n in model.graph.node:
+        if n.op_type == "Conv" and n.input[1] in weights and n.input[0] in wide:
+            few, depthwise = weights[n.input[1]].shape[1] < FEW_CHANNELS, attribute(n, "group", 1) > 1
+            if not few or (not depthwise and found):
+                continue
+            found.add(n.name)
+        elif n.op_type in COPIES and n.input[0] in wide and found:
+            return set()  # ONNX Runtime would move the quantisation in front of the pool, where it is slow
+        elif n.op_type not in FRONT_ACTIVATIONS or not wide & set(n.input):
+            continue
+        wide.update(n.output)
+    return found
 
 
 def place(model: Model, target: str, float_layers: Collection[str]) -> Placement:
@@ -80,6 +106,7 @@ def _place_cpu(model: Model, float_layers: set[str]) -> Placement:
     beyond = _leads_to(model, layers)
     outputs = {o.name for o in model.graph.output}
     paired = {v.name for v in model.graph.input if v.name in size and beyond.get(v.name)}
+    made: set[str] = set()  # by an INT8 kernel; pools and copies of what was float until here run faster in float
     bare: set[str] = set()  # computed in INT8, but the pair sits behind the Relu or Clip that reads it
     ties = _Ties()
 
@@ -91,14 +118,16 @@ def _place_cpu(model: Model, float_layers: set[str]) -> Placement:
             inside = True
         elif n.op_type in ABSORBED and data and data[0] in bare:
             paired.add(n.output[0])
+            made.add(n.output[0])
             continue
         else:
             floats = [t for t in n.input if t in size]
-            whole = bool(data) and data == floats and all(t in paired for t in data)
+            whole = bool(data) and data == floats and all(t in made for t in data)
             known = n.op_type in ELEMENTWISE or (n.op_type in COPIES and _copies_bytes(n))
             inside = whole and known and all(beyond.get(t) for t in n.output) and all(t in size for t in n.output)
         if not inside:
             continue
+        made.update(n.output)
         out.readers.update((t, n.name) for t in data if t != (n.input[1] if n.name in layers else None))
         for t in n.output:
             alone = reads[t][0] if len(reads[t]) == 1 and t not in outputs else None

@@ -85,6 +85,10 @@ def _build(args: argparse.Namespace) -> int:
         drop = a["ap50_drop_points"]
         print(f"output error {a['output_error_percent']:.2f} %, {a['layers_int8']} layers in INT8, "
               f"{len(a['layers_float'])} in float" + (f", AP50 lost {drop:.2f} points" if drop is not None else ""))
+    if "latency_ms" in a:
+        ratio = a["latency_ms"]["int8"]["p50"] / a["latency_ms"]["fp32"]["p50"]
+        print(f"latency here {ratio:.2f} of float, size {a['bytes']['int8'] / a['bytes']['fp32']:.2f}"
+              + ("; INT8 gains nothing on this CPU: use the float ONNX" if ratio >= 1 else ""))
     if args.json:
         print_json({"out": args.out, "files": [asdict(f) for f in manifest.files], "accuracy": _brief(a)})
     return 0
