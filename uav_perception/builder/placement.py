@@ -103,7 +103,7 @@ def _place_cpu(model: Model, float_layers: set[str]) -> Placement:
     out, size, reads = Placement(), shapes(model), consumers(model)
     weights = {i.name for i in model.graph.initializer}
     layers = {n.name for n in weighted_layers(model) if n.op_type in CPU_WEIGHTED} - float_layers
-    beyond = _leads_to(model, layers)
+    beyond = _leads_to(model, {n.name for n in weighted_layers(model)})
     outputs = {o.name for o in model.graph.output}
     paired = {v.name for v in model.graph.input if v.name in size and beyond.get(v.name)}
     made: set[str] = set()  # by an INT8 kernel; pools and copies of what was float until here run faster in float
