@@ -19,10 +19,10 @@ from .sprites import Sprite, paste_traffic, procedural_ground
 class Mix:
     """Shares of what a sample is made of (they need not add up to one) and the range of sizes."""
 
-    thermal: float = 0.52
-    rgb: float = 0.18
-    pasted: float = 0.21
-    rendered: float = 0.09
+    thermal: float = 0.58
+    rgb: float = 0.15
+    pasted: float = 0.19
+    rendered: float = 0.08
     mosaic: float = 0.15  # of all samples: four smaller ones in one
     car_px: tuple[float, float] = (14.0, 130.0)  # length of pasted cars
     thermal_scale: tuple[float, float] = (0.6, 1.7)
