@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError, WorkFailed
 
 BINS = 2048
+FLAT = 1e-30  # a span below is one value
 F64 = NDArray[np.float64]
 Range = tuple[float, float]
 
@@ -57,7 +58,7 @@ class TensorStats:
         flat = flat[(self.seen % step)::step]
         self.seen += 1
         width = self.high - self.low
-        if width <= 0:
+        if width < FLAT:
             self.histogram[0] += flat.size
             return
         index = ((flat - np.float32(self.low)) * np.float32(BINS / width)).astype(np.int32)
@@ -118,7 +119,7 @@ def mse(stats: TensorStats, symmetric: bool) -> Range:
 def entropy(stats: TensorStats, symmetric: bool) -> Range:
     """The threshold on |x| whose 128-level histogram loses the least information (KL divergence)."""
     reach = max(-stats.low, stats.high)
-    if reach <= 0:
+    if reach < FLAT:
         return stats.low, stats.high
     magnitude = np.zeros(BINS)
     np.add.at(magnitude, np.minimum((np.abs(stats.centres) / reach * BINS).astype(int), BINS - 1), stats.histogram)
@@ -156,7 +157,7 @@ def merged(stats: Sequence[TensorStats]) -> TensorStats:
         return known[0]
     out = TensorStats(min(s.low for s in known), max(s.high for s in known), seen=1)
     for s in known:
-        width = max(out.high - out.low, 1e-30)
+        width = max(out.high - out.low, FLAT)
         index = np.minimum(((s.centres - out.low) / width * BINS).astype(int), BINS - 1)
         np.add.at(out.histogram, index, s.histogram)
     return out
@@ -167,7 +168,7 @@ def clamped(stats: TensorStats, low: float, high: float) -> TensorStats:
     if stats.low >= low and stats.high <= high:
         return stats
     out = TensorStats(max(stats.low, low), min(stats.high, high), seen=stats.seen)
-    if out.high <= out.low:
+    if out.high - out.low < FLAT:
         return stats
     index = ((stats.centres - out.low) / (out.high - out.low) * BINS).astype(int)
     np.add.at(out.histogram, np.clip(index, 0, BINS - 1), stats.histogram)
