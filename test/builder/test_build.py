@@ -97,6 +97,7 @@ def test_open_sizes_stay_open(pictures: Path, tmp_path: Path, make_toy: Callable
     (["TOY", "--calib", "nowhere"], "image folder or a bag"),
     (["TOY", "--calib", "EMPTY"], "without pictures"),
     (["TOY", "--calib", "PICTURES", "--gate", "-1"], ">= 0"),
+    (["TOY", "--calib", "PICTURES", "--precision", "fp16"], "int8 or fp32"),
     (["TOY", "--calib", "PICTURES", "--pictures", "0"], "from 1"),
     (["TOY", "--calib", "PICTURES", "--eval", "nowhere"], "annotations.json"),
     (["TOY", "--calib", "PICTURES", "--preprocess", "colour=rgb"], "key=value"),

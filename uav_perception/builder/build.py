@@ -26,6 +26,7 @@ from .calibrate import Feeds, Progress, collect, no_progress
 from .data import Drawn, Preprocess
 from .graph import Model, load_float_model, name_nodes, reopen, weighted_layers
 from .placement import float_by_rule, place
+from .plan import build_plan, check_target
 from .prepare import prepare
 from .ranges import METHODS
 from .report import write_build_report
@@ -83,6 +84,8 @@ def build(request: Request, progress: Progress = no_progress) -> Manifest:
     out = request.out
     if request.precision == "fp16" and request.target == "onnxruntime":
         raise InputError("precision fp16 for onnxruntime", "int8 or fp32: CPUs gain nothing by it", "choose another")
+    if request.target != "onnxruntime":
+        check_target(request.target)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -126,8 +129,6 @@ def _build_into(request: Request, work: Path, progress: Progress) -> tuple[Manif
                 engines = {"fp32": OnnxRuntimeEngine(request.model), "int8": OnnxRuntimeEngine(quantised_model)}
                 accuracy["latency_ms"] = latency_ms(engines, feeds[0], request.config.latency_rounds)
     if request.target != "onnxruntime" and missed is None:
-        from .plan import build_plan
-
         implicit = bool(request.plan_options.get("implicit"))  # TensorRT calibrates the float model itself
         source = request.model if implicit or quantised_model is None else quantised_model
         plan, device = build_plan(source, work / f"{name}.{request.precision}.plan",

@@ -73,6 +73,17 @@ def build_plan(onnx_path: Path, out: Path, target: str, precision: str, feeds: S
     return out, {**device, "layers": {**network_report(network), **log.layer_report()}}
 
 
+def check_target(target: str) -> None:
+    """Fail before minutes of calibration when ``target`` cannot be built here.
+
+    Raises:
+        MissingDependency: its packages, or for ``tensorrt`` the GPU, are missing.
+    """
+    load_tensorrt(MODULES[target])
+    if target == "tensorrt":
+        open_cuda()
+
+
 def network_report(network: Any) -> dict[str, Any]:
     """How many layers with weights read INT8 in the parsed network, and which do not."""
     in_float = []
