@@ -105,9 +105,9 @@ def test_occlusion_is_said_within_five_frames_and_the_target_regained(picture, h
             assert track.last_seen_ns < 15 * STEP_NS
     if hidden_frames > 70:
         assert track.state is TrackState.LOST
-    for k in range(k + 1, k + 16):
+    for later in range(k + 1, k + 16):
         where = where + np.array([1.0, 0.2])
-        track = tracker.update(at(k, scene(picture, where)))
+        track = tracker.update(at(later, scene(picture, where)))
     assert track.state is TrackState.TRACKED and track.id == 7 and iou(track, where) > 0.6
 
 
@@ -119,7 +119,7 @@ def test_detections_lead_back_to_a_target_that_reappears_far_away(picture):
     assert track.state is not TrackState.TRACKED
     where = np.array([390.0, 270.0])
     for k in range(12, 30):
-        box = np.concatenate([where - [29, 19], where + [31, 21]])[None]
+        box = np.concatenate([where - np.array([29, 19]), where + np.array([31, 21])])[None]
         track = tracker.update(at(k, scene(picture, where)), Detections(k * STEP_NS, box, [0.8], [2]))
     assert track.state is TrackState.TRACKED and iou(track, where) > 0.6
 

@@ -1,8 +1,8 @@
 """What a tracker looks at: crops of exact geometry, and HOG and colour maps of them at one cell a few pixels.
 
 HOG follows Felzenszwalb et al., "Object detection with discriminatively trained part-based models" (PAMI 2010),
-section 6: 18 signed and 9 unsigned orientations, block normalisation (here one, over 3 x 3 cells), truncation at 0.2. Colour maps are soft
-memberships to eleven basic colours (Berlin and Kay), computed here from their sRGB centres in Lab space.
+section 6: 18 signed and 9 unsigned orientations, block normalisation (here one, over 3 x 3 cells), truncation at 0.2.
+Colour maps are soft memberships to eleven basic colours (Berlin and Kay), computed here from their sRGB centres in Lab.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
     if min(sx, sy) < 0.75:  # shrinking: average whole source pixels, no aliasing
         x0, y0, x1, y1 = round(cx - w / 2), round(cy - h / 2), round(cx + w / 2), round(cy + h / 2)
         patch = cv2.resize(window(image, x0, y0, x1, y1), out_px, interpolation=cv2.INTER_AREA)
-        return Crop(np.asarray(patch, dtype=np.uint8), ((x0 + x1) / 2, (y0 + y1) / 2), (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
+        return Crop(np.asarray(patch, dtype=np.uint8), ((x0 + x1) / 2, (y0 + y1) / 2),
+                    (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
     to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
     patch = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                            borderMode=cv2.BORDER_REPLICATE)

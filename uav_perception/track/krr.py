@@ -28,10 +28,12 @@ def gaussian_label(rows: int, cols: int, sigma: float) -> F32:
 
 
 def fft2(maps: F32) -> C64:
+    """Half spectra (C, rows, cols // 2 + 1) of real (C, rows, cols) maps."""
     return np.asarray(scipy.fft.rfft2(maps, axes=(-2, -1)))
 
 
 def ifft2(spectra: C64, shape: tuple[int, int]) -> F32:
+    """Back from ``fft2`` to maps of ``shape``."""
     return np.asarray(scipy.fft.irfft2(spectra, s=shape, axes=(-2, -1)))
 
 

@@ -58,6 +58,7 @@ class LsartTracker:
         self._velocity = np.zeros(2)  # px a frame, the camera's own motion taken out
         self._frames = self._unseen = 0
         self._previous: U8 | None = None
+        self._last_evidence = self._centre, self._size
         self._learn(frame.image, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
@@ -73,16 +74,17 @@ class LsartTracker:
             self._coast(image)
         peak, window = self._search(image, detections)
         quality = peak_quality(peak)
-        evidence = quality >= (c.quality_regain if self._unseen else c.quality_min) or not c.gate
-        if evidence:
+        if not self._unseen or quality >= c.quality_regain:
             before = self._centre
             offset = np.array(peak.offset) * c.cell_px
             self._centre = np.clip(window.to_source(*offset), 0, size)
             if not self._unseen:
-                self._velocity = 0.7 * self._velocity + 0.3 * (self._centre - before)
                 self._fit_size(image)
-                if self._frames % c.learn_every == 0:
-                    self._learn(image)
+                if quality >= c.quality_min or not c.gate:  # follow a doubtful peak for a frame or two, learn nothing
+                    self._velocity = 0.85 * self._velocity + 0.15 * (self._centre - before)
+                    self._last_evidence = self._centre, self._size
+                    if self._frames % c.learn_every == 0:
+                        self._learn(image)
         self._previous = image
         return self._report(frame, quality)
 
@@ -95,13 +97,18 @@ class LsartTracker:
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             self._unseen = 0
             return self._out.seen(frame, box, quality)
-        self._unseen += state is not TrackState.TRACKED  # one doubtful frame does not change where to look
+        if state is not TrackState.TRACKED:
+            if not self._unseen:  # what was followed since the last evidence was not the target
+                self._centre, self._size = self._last_evidence
+                box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
+            self._unseen += 1
         return self._out.without_evidence(frame, state, box, quality)
 
     def _resize(self, size: F64) -> None:
         """The stream changed its resolution: the box keeps its share of the picture."""
         ratio = size / self._image_size
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
+        self._last_evidence = self._last_evidence[0] * ratio, self._last_evidence[1] * ratio
         self._velocity = self._velocity * ratio
 
     def _coast(self, image: U8) -> None:
