@@ -1,8 +1,8 @@
 """Depth and ego-motion: speed of the stage by parts, and accuracy beside ORB + essential matrix on posed sequences.
 
 Speed is measured on pictures of 128 x 416 px of a rendered street, one run with everything switched on. A sequence is a
-folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see the
-same pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
+folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see
+the same pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def accuracy(folder: Path, text: str, truth: Path) -> dict[str, Any]:
 
 
 def motion_errors(poses: list[F64], truth: list[F64]) -> dict[str, float]:
-    """Median rotation and direction error a pair (degrees) and the 5-frame ATE of SfM-Learner (sqrt of sum / N, scaled)."""
+    """Median rotation and direction error a pair (degrees); 5-frame ATE of SfM-Learner (sqrt of sum / N, scaled)."""
     rotation, direction, ate = [], [], []
     for k in range(len(truth) - 1):
         a, b = se3_inverse(poses[k]) @ poses[k + 1], se3_inverse(truth[k]) @ truth[k + 1]
@@ -119,8 +119,8 @@ def motion_errors(poses: list[F64], truth: list[F64]) -> dict[str, float]:
         b = np.array([(se3_inverse(truth[k]) @ truth[k + i])[:3, 3] for i in range(5)])
         size = (a * b).sum() / max((a * a).sum(), 1e-12)
         ate.append(np.sqrt(((size * a - b) ** 2).sum()) / 5)
-    return {"rotation_deg": round(float(np.median(rotation)), 4), "direction_deg": round(float(np.median(direction)), 3),
-            "ate5": round(float(np.mean(ate)), 5)}
+    return {"rotation_deg": round(float(np.median(rotation)), 4),
+            "direction_deg": round(float(np.median(direction)), 3), "ate5": round(float(np.mean(ate)), 5)}
 
 
 def orb_poses(images: list[NDArray[np.uint8]], K: F64) -> list[F64]:
@@ -136,10 +136,11 @@ def orb_poses(images: list[NDArray[np.uint8]], K: F64) -> list[F64]:
                 matches = matcher.match(last[1], descriptors)
                 p = np.array([last[0][m.queryIdx].pt for m in matches])
                 q = np.array([points[m.trainIdx].pt for m in matches])
-                essential, mask = (None, None) if len(p) < 8 else cv2.findEssentialMat(p, q, K, cv2.USAC_MAGSAC, 0.9999, 0.7)
-                if essential is not None:
-                    _, r, t, _ = cv2.recoverPose(essential[:3], p, q, K, mask=mask)
-                    step = se3(r, t[:, 0])
+                if len(p) >= 8:
+                    essential, mask = cv2.findEssentialMat(p, q, K, cv2.USAC_MAGSAC, 0.9999, 0.7)
+                    if essential is not None:
+                        _, r, t, _ = cv2.recoverPose(essential[:3], p, q, K, mask=mask)
+                        step = se3(r, t[:, 0])
             poses.append(poses[-1] @ se3_inverse(step))
         last = (points, descriptors)
     return poses

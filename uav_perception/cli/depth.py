@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             depth = np.full((camera.height_px, camera.width_px), np.nan, np.float32)
         buffer = io.BytesIO()
         np.save(buffer, depth * np.float32(factor))
-        _write(folder / f"{file.name.split('.')[0]}.npy", buffer.getvalue())
+        _write(folder / f"{file.stem}.npy", buffer.getvalue())
     _write(args.out / "poses.tum", _trajectory(sightings, factor).encode())
     meta = {"scale": state.value, "metres_per_unit": factor if state.value == "METRIC" else None, "frames": len(files),
             "frames_with_motion": sum(s.world_from_camera is not None for s in sightings), "resets": sightings[-1].run,
