@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 REFRESH_S, LINE_S = 0.25, 2.0
-STARTING_S = 15.0  # a start that takes longer is talked about
+STARTING_S = 30.0  # a start that takes longer is talked about
 LEVELS = ("ok", "warn", "ERROR")
 
 
