@@ -32,7 +32,7 @@ def run(model: Model, feeds: Sequence[Feeds], threads: int = 0) -> Outputs:
     """Outputs of ``model`` for each feed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        onnx.save(model, str(path), save_as_external_data=model.ByteSize() > 1 << 30)
+        onnx.save(model, str(path))
         engine = OnnxRuntimeEngine(path, threads)
     outputs = [{k: v.copy() for k, v in engine.infer(f).items()} for f in feeds]
     engine.close()

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..engine.onnxruntime import OnnxRuntimeEngine
-from .graph import Model, clone, consumers, producers, shapes
+from .graph import Model, consumers, producers, shapes
 from .placement import Placement
 from .ranges import METHODS, Range, TensorStats, clamped, merged
 
@@ -29,15 +29,17 @@ def no_progress(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 def probe(model: Model, tensors: Sequence[str], threads: int = 0) -> OnnxRuntimeEngine:
     """An engine of ``model`` whose outputs are also ``tensors``."""
-    probed = clone(model)
-    have = {o.name for o in probed.graph.output}
-    known = {v.name: v for v in probed.graph.value_info}
-    inputs = {v.name for v in probed.graph.input}
-    probed.graph.output.extend(known[t] for t in tensors if t not in have and t not in inputs and t in known)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.onnx"
-        onnx.save(probed, str(path), save_as_external_data=model.ByteSize() > 1 << 30)
-        return OnnxRuntimeEngine(path, threads)
+    count = len(model.graph.output)
+    have = {v.name for v in (*model.graph.output, *model.graph.input)}
+    known = {v.name: v for v in model.graph.value_info}
+    model.graph.output.extend(known[t] for t in tensors if t not in have and t in known)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.onnx"
+            onnx.save(model, str(path))
+            return OnnxRuntimeEngine(path, threads)
+    finally:
+        del model.graph.output[count:]  # weights may be most of a gigabyte: the model is lent, not copied
 
 
 def collect(model: Model, feeds: Sequence[Feeds], threads: int = 0,

@@ -15,6 +15,7 @@ from onnx import numpy_helper, shape_inference, version_converter
 from ..errors import ModelError, WorkFailed
 
 OPSET = 17  # Q/DQ per channel needs 13; every TensorRT >= 8.6 and ONNX Runtime >= 1.14 reads 17
+LARGEST_BYTES = 1 << 31
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Model = Any  # onnx.ModelProto: the onnx package ships no complete type information
 Node = Any
@@ -38,6 +39,9 @@ def load_float_model(path: str | Path, size: tuple[int, int] | None = None) -> M
         onnx.checker.check_model(model)
     except Exception as e:  # protobuf, checker and file errors share no base
         raise ModelError(f"model {path}: {_first_line(e)}", "a valid ONNX file", "export it again") from e
+    if model.ByteSize() >= LARGEST_BYTES:
+        raise ModelError(f"model {path} of {model.ByteSize() / 1e9:.1f} GB", "less than 2 GB (a limit of ONNX files)",
+                         "quantise its parts")
     if any(n.op_type in ("QuantizeLinear", "QLinearConv", "ConvInteger") for n in model.graph.node):
         raise ModelError(f"model {path} is quantised already", "a float model", "give the float ONNX it was made from")
     _drop_weight_inputs(model)
@@ -81,12 +85,22 @@ def reopen(model: Model, original: Model) -> None:
 
 def infer_shapes(model: Model) -> Model:
     """The model with shapes of all tensors it can tell."""
-    return shape_inference.infer_shapes(model) if model.ByteSize() < 1 << 31 else model
+    return shape_inference.infer_shapes(model)
 
 
 def clone(model: Model) -> Model:
     """A copy that can be edited."""
     return copy.deepcopy(model)
+
+
+def skeleton(model: Model) -> Model:
+    """A copy without weights (which may be most of a gigabyte)."""
+    graph = onnx.GraphProto(name=model.graph.name)
+    for field in ("node", "input", "output", "value_info"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    out = onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+    out.metadata_props.extend(model.metadata_props)
+    return out
 
 
 def constants(model: Model) -> dict[str, NDArray[Any]]:

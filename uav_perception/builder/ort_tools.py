@@ -30,8 +30,6 @@ def fold(model: Any, where: str) -> Any:
         options.log_severity_level = 4
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(out)
-        if model.ByteSize() > 1 << 29:  # beyond protobuf's comfort: weights beside the graph
-            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
         source = Path(folder) / "source.onnx"
         onnx.save(model, str(source))
         try:

@@ -7,14 +7,14 @@ neighbours saturates at 16 bits; there the scale of a channel grows just enough 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from .graph import WEIGHTED, Model, Node, attribute, channel_axis, clone, constants, infer_shapes
+from .graph import WEIGHTED, Model, Node, attribute, channel_axis, constants, infer_shapes, skeleton
 from .placement import Placement
 from .ranges import Range, TensorStats
 from .rounding import Rounder
@@ -32,8 +32,8 @@ def quantise(model: Model, placement: Placement, ranges: Mapping[str, Range], st
         rounder: rounds the weights of convolutions.
         target: ``onnxruntime`` or ``tensorrt``.
     """
-    out = clone(model)
-    writer = _Writer(out, target)
+    out = skeleton(model)
+    writer = _Writer(out, target, model.graph.initializer)
     params = {t: activation_params(ranges[t], target) for t in placement.tensors}
     values = constants(model)
     for t in (v.name for v in model.graph.input):
@@ -97,8 +97,8 @@ class _Writer:
     network the text of the graph would else be a tenth of the file.
     """
 
-    def __init__(self, model: Model, target: str) -> None:
-        self.model, self.target = model, target
+    def __init__(self, model: Model, target: str, weights: Iterable[Any]) -> None:
+        self.model, self.target, self._old = model, target, weights
         self.nodes: list[Node] = []
         self._new: dict[str, Any] = {}
         self._weights: dict[str, str] = {}
@@ -175,7 +175,6 @@ class _Writer:
                 n.name = ""
         graph.node.extend(self.nodes)
         used = {t for n in self.nodes for t in n.input}
-        kept = [i for i in graph.initializer if i.name in used]
-        del graph.initializer[:]
+        kept = [i for i in self._old if i.name in used]
         graph.initializer.extend([*kept, *(v for k, v in self._new.items() if k in used)])
         return self.model
