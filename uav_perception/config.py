@@ -164,7 +164,7 @@ class LsartConfig(_Checked):
     region_channels: int = param(8, "channels the features are compressed to for the regions", lo=1, hi=40)
     region_weight: float = param(0.45, "weight of the regions beside the kernel regression", lo=0.0, hi=5.0)
     region_below: float = param(0.7, "the regions are asked where the regression's quality is below", lo=0.0, hi=1.0)
-    region_every: int = param(8, "learn the regions in every n-th frame", lo=1, hi=100)
+    region_every: int = param(12, "learn the regions in every n-th frame", lo=1, hi=100)
     distance_transform: bool = param(True, "distance-transform pooling of the regions' maps")
     quality_fusion: bool = param(True, "weigh the two regressions by the sharpness of their peaks; off = fixed weight")
     scale: bool = param(True, "estimate scale")

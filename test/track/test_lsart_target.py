@@ -156,7 +156,7 @@ def test_black_frozen_backward_and_resized_frames_have_a_defined_state(picture):
 
 def test_a_target_that_leaves_the_frame_is_not_reported_as_seen(picture):
     tracker = start(picture)
-    for k in range(1, 130):
+    for k in range(1, 95):
         track = tracker.update(at(k, scene(picture, (160 + 4.5 * k, 120))))
     assert track.state in (TrackState.OCCLUDED, TrackState.LOST)
     assert np.isfinite(track.xyxy_px).all()

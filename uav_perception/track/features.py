@@ -47,13 +47,21 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
     sx, sy = out_px[0] / w, out_px[1] / h
     if min(sx, sy) < 0.75:  # shrinking: average whole source pixels, no aliasing
         x0, y0, x1, y1 = round(cx - w / 2), round(cy - h / 2), round(cx + w / 2), round(cy + h / 2)
-        patch = cv2.resize(window(image, x0, y0, x1, y1), out_px, interpolation=cv2.INTER_AREA)
-        return Crop(np.asarray(patch, dtype=np.uint8), ((x0 + x1) / 2, (y0 + y1) / 2),
+        patch = shrink(window(image, x0, y0, x1, y1), out_px)
+        return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2),
                     (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
     to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
     patch = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                            borderMode=cv2.BORDER_REPLICATE)
     return Crop(np.asarray(patch, dtype=np.uint8), (float(cx), float(cy)), (float(sx), float(sy)))
+
+
+def shrink(image: U8, out_px: tuple[int, int]) -> U8:
+    """Resample to fewer pixels (w, h) without aliasing: bilinear to a whole multiple, then whole-pixel means (fast)."""
+    whole = [max(1, -(-have // (2 * want))) for have, want in zip(image.shape[1::-1], out_px, strict=True)]
+    multiple = (out_px[0] * whole[0], out_px[1] * whole[1])
+    middle = cv2.resize(image, multiple, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(middle, out_px, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def window(image: U8, x0: int, y0: int, x1: int, y1: int) -> U8:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .features import crop, hog, window
+from .features import crop, hog, shrink, window
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -62,7 +62,13 @@ class AxisFilter:
         low = np.floor(centre - 0.5 * size * self.factors.max(axis=0) - 2).astype(int)
         high = np.ceil(centre + 0.5 * size * self.factors.max(axis=0) + 2).astype(int)
         grey = np.asarray(cv2.cvtColor(window(image, *low, *high), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-        strip = np.vstack([crop(grey, centre - low, size * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
+        near, scale = centre - low, 1.0
+        if size.max() > 4 * SIDE_PX:  # shrink once, not for every factor
+            scale = 3 * SIDE_PX / float(size.max())
+            small = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+            near = near * small / np.array(grey.shape[::-1])
+            grey = shrink(grey, small)
+        strip = np.vstack([crop(grey, near, size * scale * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
         maps = hog(strip, CELL_PX)
         cells = SIDE_PX // CELL_PX
         samples = maps.reshape(len(maps), len(self.factors), cells, cells).transpose(1, 0, 2, 3)
