@@ -1,6 +1,6 @@
 """Build an engine: calibrate, quantise, search the fewest float layers that meet the gate, prove, write atomically.
 
-    float ONNX -> prepared (folded, merged, equalised) -> statistics -> candidates -> mixed precision -> files
+    float ONNX -> prepared (folded, merged) -> statistics -> candidates -> mixed precision -> files
 """
 
 from __future__ import annotations
