@@ -28,7 +28,8 @@ PARTS = ("preprocess", "inference", "postprocess")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=Path, default=FRAMES, help="folder of frames; without it, noise-textured ones are made")
+    parser.add_argument("--images", type=Path, default=FRAMES,
+                        help="folder of frames; without it, noise-textured ones are made")
     parser.add_argument("--model", default="", help="detector; default: the package's own")
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
