@@ -81,8 +81,8 @@ def so3_log(rotation: ArrayLike) -> F64:
     w, *v = quaternion_from_matrix(rotation)
     norm = float(np.linalg.norm(v))
     if norm < 1e-12:
-        return 2.0 * np.asarray(v)
-    return np.asarray(v) * (2.0 * np.arctan2(norm, w) / norm)
+        return np.asarray(2.0 * np.asarray(v))
+    return np.asarray(np.asarray(v) * (2.0 * np.arctan2(norm, w) / norm))
 
 
 def se3_exp(twist: ArrayLike) -> F64:

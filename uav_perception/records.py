@@ -154,13 +154,13 @@ class Track:
         _set(self, "xyxy_px", _frozen("xyxy_px", self.xyxy_px, np.float32, (4,)))
         _set(self, "velocity_px_s", _frozen("velocity_px_s", self.velocity_px_s, np.float32, (2,)))
         if self.last_seen_ns > self.stamp_ns:
-            raise RecordError(f"last_seen_ns {self.last_seen_ns} after {self.stamp_ns}", "not later", "check the clocks")
+            raise RecordError(f"last_seen_ns {self.last_seen_ns} after {self.stamp_ns}", "not later", "check clocks")
         if not 0.0 <= self.score <= 1.0:
             raise RecordError(f"track score {self.score}", "0..1", "check what made this track")
 
 
 class Scale(Enum):
-    """METRIC: lengths are metres. UNIT: lengths are in an unknown unit."""
+    """METRIC: metres. UNIT: lengths are in an unknown unit."""
 
     METRIC = "METRIC"
     UNIT = "UNIT"
