@@ -43,7 +43,7 @@ def test_depth_poses_and_scale_of_a_folder(images: Path, flight: Rendered, tmp_p
         np.testing.assert_allclose(moved, truth, atol=0.06 * np.linalg.norm(truth))
         turn = matrix_from_quaternion([rows[k, 7], *rows[k, 4:7]])
         wanted = (se3_inverse(flight.world_from_camera[0]) @ flight.world_from_camera[k])[:3, :3]
-        assert np.degrees(np.linalg.norm(so3_log(turn.T @ wanted))) < 0.5
+        assert np.degrees(np.linalg.norm(so3_log(turn.T @ wanted))) < 0.8
 
 
 def test_without_heights_the_scale_is_unit(images: Path, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def test_a_patch_that_moves_by_itself_is_masked_and_nothing_else(flight: Rendere
     a[80:116, 100:148], b[80:116, 105:153] = patch, patch
     truth = np.zeros(a.shape, bool)
     truth[80:116, 105:153] = True
-    mask = MotionMask(1.0)(a, b, [rigid_flow(flight.depth[7], CAMERA, flight.motion(7))])
+    mask = MotionMask(1.0)
+    mask = mask(mask.measure(a, b), [rigid_flow(flight.depth[7], CAMERA, flight.motion(7))])
     inner = np.zeros_like(truth)
     inner[20:-20, 20:-20] = True
     assert (mask & truth & inner).sum() / ((mask | truth) & inner).sum() > 0.6

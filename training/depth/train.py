@@ -36,7 +36,7 @@ from .losses import geometry_loss, motion_matrix, reprojection_loss, scale_invar
 from .networks import DepthNet, PoseNet
 from .stereo import depth_labels
 
-PREVIEW_EVERY = 25
+PREVIEW_EVERY = 10
 START = Path(__file__).parent / "start.pt"  # what engines/uav_depth and engines/uav_pose were exported from
 
 

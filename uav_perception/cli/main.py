@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -42,6 +43,7 @@ def print_json(value: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code: 0 done, 1 failed or gate missed, 2 bad input."""
     words = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our matrices are small: BLAS threads only spin; before numpy
     try:
         parser = _Parser(prog="uav-perception", description="Onboard real-time perception for UAVs.")
         commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class DepthPose:
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
         self._mask = MotionMask(config.motion_threshold_px)
+        self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
         self._camera: CameraModel | None = None
         self._last_ns: int | None = None  # stamp of the last frame that was used
         self._backwards = 0
@@ -99,11 +101,13 @@ class DepthPose:
         gray = small_gray
         if small is not frame.image:
             gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        ahead = self._worker.submit(self._look, frame.image, small_gray)  # beside the odometry
         step = self.odometry.update(gray, camera)
+        disparity, backward = ahead.result()
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, gray, small, small_gray, camera, small_camera)
         self.last_step = step
-        depth_run, depth_valid = self._dense(frame.image, step, camera, small_camera)
+        depth_run, depth_valid = self._dense(disparity, step, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
         jumped = self._update_scale(frame.stamp_ns, height_agl_m, nav_position_m, step, depth_run, small_camera)
@@ -116,9 +120,15 @@ class DepthPose:
         depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
-        result = self._add_products(result, step, small_gray, depth_run, small_camera, camera, tracks, from_ns)
+        result = self._add_products(result, step, backward, depth_run, small_camera, camera, tracks, from_ns)
         self._previous = (small, small_gray, depth_run)
         return result
+
+    def _look(self, image: U8, small_gray: U8) -> tuple[F32 | None, F32 | None]:
+        """What needs no motion: the network's disparity and the measured flow back to the previous frame."""
+        disparity = None if self._depth_net is None else self._depth_net.disparity(image)
+        measure = self.config.motion_mask and self._previous is not None
+        return disparity, self._mask.measure(self._previous[1], small_gray) if measure and self._previous else None
 
     # -- usable? ---------------------------------------------------------------------------------------------------
 
@@ -164,11 +174,12 @@ class DepthPose:
         fresh = self.odometry.update(gray, camera)
         aligned = None
         if previous is not None and previous[2] is not None:
-            guess = velocity
+            guesses = [velocity]
             if self._pose_net is not None:
                 twist = self._pose_net.motion(previous[0], small)
-                guess = se3_exp(np.concatenate([twist[:3] * unit, twist[3:]]))
-            aligned = align(previous[1], small_gray, previous[2], small_camera.K, guess)
+                guesses.append(se3_exp(np.concatenate([twist[:3] * unit, twist[3:]])))
+            found = [align(previous[1], small_gray, previous[2], small_camera.K, guess) for guess in guesses]
+            aligned = max((a for a in found if a is not None), key=lambda a: a.agreement, default=None)
         if aligned is None or aligned.agreement < 0.5:
             self.resets += 1
             self.scale.reset()
@@ -217,21 +228,22 @@ class DepthPose:
             return camera
         return scaled_camera(camera, width, max(1, round(camera.height_px * width / camera.width_px)))
 
-    def _dense(self, image: U8, step: Step, camera: CameraModel, small: CameraModel) -> tuple[F32 | None, Bool | None]:
+    def _dense(self, looked: F32 | None, step: Step, camera: CameraModel, small: CameraModel
+               ) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
         uv, rho, sigma = measured_points(step, camera)
-        self.last_disparity = None
-        if self._depth_net is None and len(rho) < 12:
+        if looked is None and len(rho) < 12:
+            self.last_disparity = None
             return None, None
-        disparity = FLAT if self._depth_net is None else self._depth_net.disparity(image)
-        self.last_disparity = None if self._depth_net is None else disparity
+        self.last_disparity = looked
+        disparity = FLAT if looked is None else looked
         if len(rho) >= 12:
             inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
         else:
             inverse = disparity / float(np.median(disparity)) / self.odometry.median_depth()
         sized = cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR)
         depth = np.asarray(1.0 / np.asarray(sized), np.float32)
-        if self._depth_net is not None:
+        if looked is not None:
             return depth, np.ones(depth.shape, bool)
         return depth, supported(uv, small.width_px, small.height_px)
 
@@ -261,21 +273,21 @@ class DepthPose:
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def _add_products(self, result: DepthPoseResult, step: Step, small_gray: U8, depth_run: F32 | None,
+    def _add_products(self, result: DepthPoseResult, step: Step, backward: F32 | None, depth_run: F32 | None,
                       small: CameraModel, camera: CameraModel, tracks: Sequence[Track], from_ns: int | None
                       ) -> DepthPoseResult:
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev)
         mask = None
-        if self.config.motion_mask:
+        if backward is not None:
             expected = [flow]
             if result.prev_to_cur is not None:
                 shrink = np.diag([small.width_px / camera.width_px, small.height_px / camera.height_px, 1.0])
                 shrink[:2, 2] = 0.5 * np.diag(shrink)[:2] - 0.5
                 homography = shrink @ result.prev_to_cur @ np.linalg.inv(shrink)
                 expected.append(plane_flow(homography, small.width_px, small.height_px))
-            found = self._mask(self._previous[1], small_gray, expected).astype(np.uint8)
+            found = self._mask(backward, expected).astype(np.uint8)
             mask = cv2.resize(found, (camera.width_px, camera.height_px), interpolation=cv2.INTER_NEAREST) > 0
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)

@@ -19,6 +19,8 @@ from .bundle import Solution, Window, solve, transform_points
 from .features import I64, FeatureTracks
 from .two_view import Motion, fit_rotation, rotate_xy
 
+PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
+
 
 @dataclass(frozen=True)
 class Step:
@@ -99,6 +101,7 @@ class Odometry:
     def update(self, gray: U8, camera: CameraModel) -> Step:
         """Use one image (H, W); ``camera`` is its intrinsics."""
         focal = float(np.sqrt(camera.K[0, 0] * camera.K[1, 1]))
+        self.tracks.count = min(self.features, gray.size // PX_PER_CORNER)
         self.tracks.advance(gray)
         xy = undistort(self.tracks.px, camera)
         ids = self.tracks.ids
@@ -162,7 +165,7 @@ class Odometry:
         self.velocity, self.newest = cur_from_prev, current
         n = len(current.ids)
         kind = Motion.STILL if step_px < self.still_px else Motion.ROTATION
-        if pair is None or len(pair[2]) < 0.4 * self.features:
+        if pair is None or len(pair[2]) < 0.4 * self.tracks.count:
             self.world_from_ref = self.world_from_ref @ se3_inverse(se3(current.rotation, np.zeros(3)))
             current.rotation = np.eye(3)
             self.views, self.waiting = [], []
@@ -299,7 +302,7 @@ class Odometry:
     def _wants_keyframe(self, current: View, focal: float) -> bool:
         last = self.views[-1]
         _, i0, i1 = np.intersect1d(last.ids, current.ids, assume_unique=True, return_indices=True)
-        if len(i0) < 0.6 * self.features:
+        if len(i0) < 0.6 * self.tracks.count:
             return True
         moved = current.xy[i1] - rotate_xy(last.xy[i0], current.rotation @ last.rotation.T)
         return float(np.median(np.linalg.norm(moved, axis=1))) * focal > self.keyframe_px

@@ -98,10 +98,13 @@ class MotionMask:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._flow.setUseSpatialPropagation(True)
 
-    def __call__(self, previous: U8, current: U8, expected: list[F32]) -> Bool:
-        """(H, W) True where none of ``expected`` (H, W, 2) flows explains the motion between two grey images."""
-        backward = np.asarray(self._flow.calc(current, previous, np.zeros((*current.shape, 2), np.float32)), np.float32)
-        residual = np.full(current.shape, np.inf, np.float32)
+    def measure(self, previous: U8, current: U8) -> F32:
+        """(H, W, 2) where each pixel of ``current`` came from in ``previous`` (grey images), relative, px."""
+        return np.asarray(self._flow.calc(current, previous, np.zeros((*current.shape, 2), np.float32)), np.float32)
+
+    def __call__(self, backward: F32, expected: list[F32]) -> Bool:
+        """(H, W) True where none of ``expected`` (H, W, 2) flows explains the measured ``backward`` flow."""
+        residual = np.full(backward.shape[:2], np.inf, np.float32)
         for flow in expected:
             difference = flow + backward
             residual = np.minimum(residual, np.hypot(difference[..., 0], difference[..., 1]))
