@@ -58,7 +58,7 @@ class Odometry:
 
     features: int = 500
     window: int = 6
-    iterations: int = 4
+    iterations: int = 3
     keyframe_px: float = 12.0
     still_px: float = 0.15
     sigma_px: float = 0.35
