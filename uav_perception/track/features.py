@@ -51,9 +51,9 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
         return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2),
                     (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
     to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
-    patch = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                           borderMode=cv2.BORDER_REPLICATE)
-    return Crop(np.asarray(patch, dtype=np.uint8), (float(cx), float(cy)), (float(sx), float(sy)))
+    resampled = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                               borderMode=cv2.BORDER_REPLICATE)
+    return Crop(np.asarray(resampled, dtype=np.uint8), (float(cx), float(cy)), (float(sx), float(sy)))
 
 
 def shrink(image: U8, out_px: tuple[int, int]) -> U8:

@@ -154,8 +154,8 @@ class LsartTracker:
             trust = float(np.clip((self._figure.contrast - self._config.figure_contrast) / 0.15, 0, 1))
             if self._axes:  # where the filters know the target's inside well, its outline has nothing to add
                 trust *= float(np.clip((self._config.figure_rigidity - self._axes[0].peak) / 0.12, 0, 1))
-            self._centre = np.clip(self._centre + 0.5 * trust * shift * size, 0, self._image_size)
-            size = size * np.exp(0.4 * trust * stretch)
+            self._centre = np.clip(self._centre + self._config.figure_step * trust * shift * size, 0, self._image_size)
+            size = size * np.exp(self._config.figure_step * trust * stretch)
         self._size = np.clip(size, 3.0, 2 * self._image_size)
 
     def _crop(self, image: U8, centre: F64) -> Crop:
