@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         _write(folder / f"{file.stem}.npy", buffer.getvalue())
     _write(args.out / "poses.tum", _trajectory(sightings, factor).encode())
     meta = {"scale": state.value, "metres_per_unit": factor if state.value == "METRIC" else None, "frames": len(files),
-            "frames_with_motion": sum(s.world_from_camera is not None for s in sightings), "resets": sightings[-1].run,
+            "frames_with_motion": sum(s.world_from_camera is not None for s in sightings), "resets": stage.resets,
             "smoothed": not args.online, "engine": dataclasses.asdict(stage.engine_info), "camera": camera.K.tolist()}
     _write(args.out / "meta.json", (json.dumps(meta, indent=1) + "\n").encode())
     if args.json:

@@ -68,6 +68,7 @@ class Odometry:
 
     def __post_init__(self) -> None:
         self.tracks = FeatureTracks(self.features)
+        self.generation = 0  # how often tracks and points have begun anew
         self.views: list[View] = []  # keyframes, oldest first; views[0] is the reference frame
         self.newest: View | None = None  # the previous frame (may be no keyframe)
         self.points: dict[int, F64] = {}  # id -> (a, b, rho) in the reference frame
@@ -80,6 +81,7 @@ class Odometry:
 
     def reset(self) -> None:
         """Begin a new window at the last known pose."""
+        self.generation += 1
         if self.newest is not None:
             self.world_from_ref = self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
         self.tracks.reset()

@@ -25,7 +25,7 @@ TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
 
 @dataclass
 class Sighting:
-    """What one frame contributed. ``world_from_camera`` is None where nothing is known; ``run``: frames of one unit."""
+    """What one frame contributed; ``world_from_camera`` is None where nothing is known, ``run`` counts fresh starts."""
 
     stamp_ns: int
     run: int
@@ -58,7 +58,7 @@ def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, floa
         factor = stage.scale.metres_per_unit
         if depth is not None and factor is not None:
             depth = depth / factor
-        yield Sighting(frame.stamp_ns, stage.resets, world, ids.copy(), xy.copy(), sigma,
+        yield Sighting(frame.stamp_ns, stage.odometry.generation, world, ids.copy(), xy.copy(), sigma,
                        stage.last_disparity if used else None, factor,
                        None if depth is None else depth.astype(np.float32), point_ids, points)
 
