@@ -44,16 +44,17 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
     """
     cx, cy = np.asarray(centre_px, dtype=np.float64)
     w, h = np.maximum(np.asarray(size_px, dtype=np.float64), 1.0)
-    sx, sy = out_px[0] / w, out_px[1] / h
-    if min(sx, sy) < 0.75:  # shrinking: average whole source pixels, no aliasing
+    if max(w / out_px[0], h / out_px[1]) > 4:  # whole source pixels: rounding is far below a pixel of the crop
         x0, y0, x1, y1 = round(cx - w / 2), round(cy - h / 2), round(cx + w / 2), round(cy + h / 2)
         patch = shrink(window(image, x0, y0, x1, y1), out_px)
-        return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2),
-                    (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
+        return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2), (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
+    k = 2 if max(w / out_px[0], h / out_px[1]) > 2 else 1  # samples a crop pixel, so that none is skipped
+    sx, sy = k * out_px[0] / w, k * out_px[1] / h
     to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
-    resampled = cv2.warpAffine(image, to_source, out_px, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                               borderMode=cv2.BORDER_REPLICATE)
-    return Crop(np.asarray(resampled, dtype=np.uint8), (float(cx), float(cy)), (float(sx), float(sy)))
+    fine = cv2.warpAffine(image, to_source, (k * out_px[0], k * out_px[1]),
+                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+    exact = fine if k == 1 else cv2.resize(fine, out_px, interpolation=cv2.INTER_AREA)
+    return Crop(np.asarray(exact, dtype=np.uint8), (float(cx), float(cy)), (sx / k, sy / k))
 
 
 def shrink(image: U8, out_px: tuple[int, int]) -> U8:
