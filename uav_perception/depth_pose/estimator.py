@@ -255,8 +255,8 @@ class DepthPose:
             points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
             tilt = np.radians(self.config.ground_tilt_max_deg)
             self.scale.add_height(stamp_ns, height_agl_m, fit_ground(points, self._up, tilt_max_rad=tilt))
-        run_position = self._odom_from_camera[:3, 3] / (before or 1.0)
-        self.scale.add_navigation(stamp_ns, nav_position_m, run_position)
+        if self.odometry.started:  # before, the run has no translation to compare
+            self.scale.add_navigation(stamp_ns, nav_position_m, step.world_from_cur[:3, 3])
         jumped = self.scale.settle(stamp_ns)
         after = self.scale.metres_per_unit
         if (before is None) != (after is None):  # the pose changes its unit: carry the path over
