@@ -174,6 +174,12 @@ class Client:
         """What a node has said about itself, oldest first."""
         return [s for m in self.heard["/diagnostics"] for s in m.status if s.name == node]
 
+    def last_diagnostics(self, node: str):
+        """The newest of them; a stale status without values before a node has said anything."""
+        from diagnostic_msgs.msg import DiagnosticStatus
+
+        return next(iter(self.diagnostics(node)[::-1]), DiagnosticStatus(name=node, level=DiagnosticStatus.STALE))
+
     def close(self) -> None:
         self._stop = True
         self._thread.join(2.0)
