@@ -74,7 +74,7 @@ def repeat(source: Path, out: Path, frames: int) -> None:
         for raw in bag.messages():
             kept = {"image/compressed": pictures, "camera_info": infos, "truth/boxes": boxes}.get(raw.topic.strip("/"))
             if kept is not None:
-                kept.append(bag.decode(raw))
+                kept.append(raw.data if kept is boxes else bag.decode(raw))
     with BagWriter(out) as bag:
         for i in range(frames):
             k, ns = i % len(pictures), 10**18 + round(i * 1e9 / 30)
@@ -83,7 +83,7 @@ def repeat(source: Path, out: Path, frames: int) -> None:
             object.__setattr__(info, "header", msg.header(ns, "camera_optical"))
             bag.write("camera_info", info, ns)
             if k < len(boxes):
-                corners, ids, names, seen = msg.read_boxes(boxes[k])
+                _, (corners, ids, names, seen) = msg.read_boxes(boxes[k])
                 bag.write("truth/boxes", msg.boxes(corners, ids, names, seen, ns, "camera_optical"), ns)
                 shaky = corners + np.random.default_rng(i).normal(0, 1, (len(corners), 1))
                 visible = seen > 0.4

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from uav_perception.config import TrackerConfig
-from uav_perception.records import Detections, TrackState
+from uav_perception.errors import RecordError
+from uav_perception.records import Detections, Track, TrackState
 from uav_perception.track.many import ManyTracker
 
 S = 1_000_000_000
@@ -223,6 +224,22 @@ def test_the_operators_target_is_found_by_its_look_where_motion_did_not_lead():
         states = {t.id: t.xyxy_px[0] for t in many.tracks(39 * S // 10, np.eye(3), True, (640, 480))
                   if t.state is TrackState.TRACKED}
         assert bool(1 in states and abs(states[1] - 190) < 3) is same
+
+
+def test_records_of_a_crowd_are_those_of_each():
+    boxes, velocities = np.array([[0, 0, 2, 3], [5, 6, 9, 8.5]]), np.array([[1, 2], [3, 4.0]])
+    states = [TrackState.TRACKED, TrackState.OCCLUDED]
+    crowd = Track.many(9, np.array([3, 7]), states, boxes, velocities, [0.5, 1.0], [2, -1], [9, 4], "optical")
+    for track, row in zip(crowd, zip((3, 7), states, boxes, velocities, (0.5, 1.0), (2, -1), (9, 4), strict=True),
+                          strict=True):
+        one = Track(9, *row, "optical")
+        assert all(np.array_equal(vars(track)[k], v) and type(vars(track)[k]) is type(v) for k, v in vars(one).items())
+        assert list(vars(track)) == list(vars(one)) and not track.xyxy_px.flags.writeable
+    for wrong in ({"score": [0.5, 1.1]}, {"last_seen_ns": [10, 4]}, {"xyxy_px": [[0, 0, 1, np.nan]] * 2}):
+        good = {"xyxy_px": boxes, "velocity_px_s": velocities, "score": [0.5, 1], "class_id": [0, 0],
+                "last_seen_ns": [9, 4]}
+        with pytest.raises(RecordError):
+            Track.many(9, [3, 7], states, **{**good, **wrong}, frame_id="optical")
 
 
 def test_tracks_outside_the_image_are_not_reported():

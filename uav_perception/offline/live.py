@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..camera.bag import header_ns
 from ..camera.bagfile import BagFile
 from ..errors import BagError, InputError
 from ..geometry import box_iou, matrix_from_quaternion, se3
@@ -91,15 +90,14 @@ def _read_flight(flight: Path) -> tuple[dict[int, F64], dict[int, F64], dict[int
             raise BagError(f"flight {flight} with topics {', '.join(sorted(bag.topics))}", "detections or tracks",
                            "record it with `fly`")
         for raw in bag.messages(list(wanted)):
-            message = bag.decode(raw)
             if raw.msgtype == msg.ODOMETRY:
-                stamp, position, quaternion = msg.read_pose(message)
+                stamp, position, quaternion = msg.read_pose(bag.decode(raw))
                 poses[stamp] = se3(matrix_from_quaternion(quaternion), position)
             elif raw.msgtype == msg.BOXES:
-                corners, ids, _, scores = msg.read_boxes(message)
+                stamp, (corners, ids, _, scores) = msg.read_boxes(raw.data)
                 numbers = [float(i) if i.isdigit() else -1.0 for i in ids]
                 boxes = np.column_stack([numbers, xywh(corners), scores]).reshape(-1, 6)
-                (tracks if raw.topic.endswith("tracks") else detections)[header_ns(message.header)] = boxes
+                (tracks if raw.topic.endswith("tracks") else detections)[stamp] = boxes
     return tracks, detections, poses
 
 

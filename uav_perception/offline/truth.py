@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera.bag import header_ns
-from ..camera.bagfile import BagFile
+from ..camera.bagfile import BagFile, RawMessage
 from ..errors import BagError
 from ..geometry import BODY_FROM_OPTICAL, matrix_from_quaternion, quaternion_from_matrix
 from ..records import F32, F64, Bool
 from . import messages as msg
 
 T = TypeVar("T")
+Reader = Callable[[BagFile, RawMessage], tuple[int, T]]  # stamp in ns and what the message says
 _WINDOW = 128  # messages kept for frames that come a little out of order
 
 
@@ -128,18 +129,18 @@ class BagTruth(NoTruth):
             self.mismatched = bag.mismatched()
             topics = {t.name: t.msgtype for t in bag.topics.values()
                       if t.count and not any(m.startswith(f"{t.name} (") for m in self.mismatched)}
-        self._boxes = self._stream(_find(topics, "truth/boxes", msg.BOXES), msg.read_boxes)
+        self._boxes = self._stream(_find(topics, "truth/boxes", msg.BOXES), _boxes)
         depth_topic = _find(topics, "truth/depth/compressedDepth", msg.COMPRESSED) or _find(
             topics, "truth/depth", msg.IMAGE)
-        self._depth = self._stream(depth_topic, lambda m: m)
-        self._height = self._stream(_find(topics, "height_agl", msg.RANGE), lambda m: float(m.range))
-        self._detections = self._stream(_find(topics, "detections", msg.BOXES), msg.read_boxes)
+        self._depth = self._stream(depth_topic, _stamped(lambda m: m))
+        self._height = self._stream(_find(topics, "height_agl", msg.RANGE), _stamped(lambda m: float(m.range)))
+        self._detections = self._stream(_find(topics, "detections", msg.BOXES), _boxes)
         self._pose_topic = (_find(topics, "truth/pose", msg.POSE) or _find(topics, "truth/odometry", msg.ODOMETRY)
                             or _find(topics, "truth/odom", msg.ODOMETRY))
         known = {"boxes": self._boxes, "depth": self._depth, "poses": self._pose_topic}
         self.kinds = frozenset(k for k, v in known.items() if v)
 
-    def _stream(self, topic: str, read: Callable[[Any], T]) -> Stream[T] | None:
+    def _stream(self, topic: str, read: Reader[T]) -> Stream[T] | None:
         if not topic:
             return None
         bag = BagFile(self._path)  # a reader of its own: streams advance independently of each other
@@ -148,20 +149,18 @@ class BagTruth(NoTruth):
         def items() -> Iterator[tuple[int, T]]:
             for raw in bag.messages([topic]):
                 try:
-                    message = bag.decode(raw)
-                    yield header_ns(message.header) or raw.bag_ns, read(message)
+                    stamp_ns, item = read(bag, raw)
+                    yield stamp_ns or raw.bag_ns, item
                 except BagError:
                     continue  # a broken truth message is a frame without truth
 
         return Stream(items())
 
     def boxes(self, stamp_ns: int) -> BoxTruth | None:
-        found = self._boxes.near(stamp_ns, self._tolerance_ns) if self._boxes else None
-        return BoxTruth(*found) if found is not None else None
+        return self._boxes.near(stamp_ns, self._tolerance_ns) if self._boxes else None
 
     def recorded_detections(self, stamp_ns: int) -> BoxTruth | None:
-        found = self._detections.near(stamp_ns, self._tolerance_ns) if self._detections else None
-        return BoxTruth(*found) if found is not None else None
+        return self._detections.near(stamp_ns, self._tolerance_ns) if self._detections else None
 
     def depth(self, stamp_ns: int) -> tuple[F32, Bool] | None:
         found = self._depth.near(stamp_ns, self._tolerance_ns) if self._depth else None
@@ -200,6 +199,21 @@ class BagTruth(NoTruth):
     def close(self) -> None:
         for bag in self._bags:
             bag.close()
+
+
+def _boxes(_: BagFile, raw: RawMessage) -> tuple[int, BoxTruth]:
+    stamp_ns, found = msg.read_boxes(raw.data)
+    return stamp_ns, BoxTruth(*found)
+
+
+def _stamped(read: Callable[[Any], T]) -> Reader[T]:
+    """A reader by way of a message object that has a header."""
+
+    def stamped(bag: BagFile, raw: RawMessage) -> tuple[int, T]:
+        message = bag.decode(raw)
+        return header_ns(message.header), read(message)
+
+    return stamped
 
 
 def _find(topics: dict[str, str], ending: str, msgtype: str) -> str:

@@ -1,4 +1,4 @@
-"""A cheap description of what is inside a box: colour layout and gradient directions, some 60 µs a box."""
+"""A cheap description of what is inside a box: colour layout and gradient directions, some 30 µs a box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..records import F32, F64, U8
 
 PATCH_PX = 32
 CELLS = 4
-BINS = 8
+BINS = 8  # a power of two
 
 
 def describe(image: U8, xyxy_px: ArrayLike) -> F32:
@@ -33,30 +33,34 @@ def describe(image: U8, xyxy_px: ArrayLike) -> F32:
         return np.zeros((0, CELLS * CELLS * (3 + BINS) + 3), np.float32)
     lab = np.asarray(cv2.cvtColor(patches.reshape(-1, PATCH_PX, 3), cv2.COLOR_BGR2LAB)).reshape(patches.shape)
     cells: F32 = np.asarray(lab, dtype=np.float32)
-    described = np.concatenate([_colour(cells), _gradients(cells[..., 0])], axis=1)
+    described = np.concatenate([_colour(cells), _gradients(np.ascontiguousarray(cells[..., 0]))], axis=1)
     return np.asarray(described * known[:, None], dtype=np.float32)
 
 
 def _colour(lab: F32) -> F32:
     """(N, 51) of (N, P, P, 3)."""
-    side = PATCH_PX // CELLS
-    cells = lab.reshape(-1, CELLS, side, CELLS, side, 3).mean(axis=(2, 4)) - 128.0
-    mean = cells.mean(axis=(1, 2))
-    layout = (cells - mean[:, None, None]).reshape(len(cells), -1) / 4
+    stacked = lab.reshape(-1, PATCH_PX, 3)  # one picture: the means of cells do not reach across patches
+    cells = np.asarray(cv2.resize(stacked, (CELLS, len(lab) * CELLS), interpolation=cv2.INTER_AREA)) - 128.0
+    cells = cells.reshape(-1, CELLS * CELLS, 3)
+    mean = cells.mean(axis=1)
+    layout = (cells - mean[:, None]).reshape(len(cells), -1) / 4
     return _half_unit(np.concatenate([layout, mean * [1.0, 3.0, 3.0]], axis=1))  # hue says more than shade
 
 
 def _gradients(grey: F32) -> F32:
     """(N, 128) of (N, P, P)."""
     n = len(grey)
-    padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    gx = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
-    gy = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    strength = np.sqrt(np.hypot(gx, gy))
-    direction = np.minimum((np.arctan2(gy, gx) % np.pi * (BINS / np.pi)).astype(int), BINS - 1)
+    gx, gy = np.empty_like(grey), np.empty_like(grey)
+    for slope, g in ((gx, grey), (gy.transpose(0, 2, 1), grey.transpose(0, 2, 1))):
+        np.subtract(g[:, :, 2:], g[:, :, :-2], out=slope[:, :, 1:-1])
+        np.subtract(g[:, :, 1], g[:, :, 0], out=slope[:, :, 0])
+        np.subtract(g[:, :, -1], g[:, :, -2], out=slope[:, :, -1])
+    length, angle = cv2.cartToPolar(gx.reshape(n, -1), gy.reshape(n, -1))
+    turns = np.asarray(angle) * np.float32(BINS / np.pi) + np.float32(0.5)  # upright and level are centres of bins
+    direction = turns.astype(np.intp) & (BINS - 1)
     cell = np.arange(PATCH_PX) * CELLS // PATCH_PX
-    index = (np.arange(n)[:, None, None] * CELLS**2 + (cell[:, None] * CELLS + cell[None])) * BINS + direction
-    hist = np.bincount(index.ravel(), strength.ravel(), n * CELLS**2 * BINS).reshape(n, -1)
+    first = ((cell[:, None] * CELLS + cell).ravel() + CELLS**2 * np.arange(n)[:, None]) * BINS  # bin of its cell
+    hist = np.bincount((first + direction).ravel(), np.sqrt(length).ravel(), n * CELLS**2 * BINS).reshape(n, -1)
     return _half_unit(hist - hist.mean(axis=1, keepdims=True))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ..records import F64
@@ -28,25 +28,22 @@ def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, nois
         and the negative log of the mixture's density in units of the track's size, up to a constant.
     """
     residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
-    blur = kalman.detection_covariance(mean, noise)
-    wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur
+    log_size = 2 * kalman.MEASURED * np.log(kalman.sizes(mean))[:, None]
+    blur = kalman.detection_variance(mean, noise)
     narrow = 2.0 * blur
-    narrow[:, :2, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None, None] ** 2
-    narrow_distance, narrow_spread = _distance(residual, narrow, kalman.sizes(mean))
-    distance, spread = _distance(residual, wide, kalman.sizes(mean))
-    narrow_log = -0.5 * (narrow_distance + narrow_spread)
+    narrow[:, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None] ** 2
+    narrow_distance = np.einsum("nmi,nmi,ni->nm", residual, residual, 1.0 / narrow)
+    narrow_log = -0.5 * (narrow_distance + np.log(narrow).sum(axis=1)[:, None] - log_size)
+    wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur[:, :, None] * np.eye(kalman.MEASURED)
+    distance = np.einsum("nmi,nmi->nm", residual @ np.linalg.inv(wide), residual)
+    spread = np.linalg.slogdet(wide)[1][:, None] - log_size
     wide_log = -0.5 * ((TAIL + kalman.MEASURED) * np.log1p(distance / TAIL) + spread)
     return distance, -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
 
 
-def _distance(residual: F64, S: F64, sizes: F64) -> tuple[F64, F64]:
-    """(N, M) squared Mahalanobis distances, and (N, 1) log determinants of S in units of the size."""
-    distance = np.einsum("nmi,nmi->nm", residual @ np.linalg.inv(S), residual)
-    return distance, (np.linalg.slogdet(S)[1] - 2 * kalman.MEASURED * np.log(sizes))[:, None]
-
-
-def assign(cost: F64, limit: float) -> list[tuple[int, int]]:
-    """Pairs (row, column) that minimise the sum of ``cost - limit``: dearer pairs (and infinities) stay unpaired."""
+def assign(cost: F64, limit: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns that minimise the sum of ``cost - limit``: dearer pairs (and infinities) stay unpaired."""
     gain = np.where(np.isfinite(cost), np.minimum(cost - limit, 0.0), 0.0)
     rows, columns = linear_sum_assignment(gain)
-    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if gain[r, c] < 0]
+    worth = gain[rows, columns] < 0
+    return rows[worth], columns[worth]

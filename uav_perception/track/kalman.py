@@ -48,20 +48,18 @@ def sizes(mean: F64) -> F64:
     return np.asarray(np.sqrt(np.maximum(mean[:, 2], 1e-3) * np.maximum(mean[:, 3], 1e-3)))
 
 
-def detection_covariance(mean: F64, noise: BoxNoise) -> F64:
-    """(N, 4, 4) spread of what a detector says about these boxes."""
+def detection_variance(mean: F64, noise: BoxNoise) -> F64:
+    """(N, 4) spread of what a detector says about these boxes: its components do not depend on each other."""
     sides = np.maximum(mean[:, [2, 3, 2, 3]], 1e-3)
-    variance = (sides * [noise.centre, noise.centre, noise.size, noise.size]) ** 2
-    return np.asarray(variance[:, :, None] * np.eye(MEASURED))
+    return np.asarray((sides * [noise.centre, noise.centre, noise.size, noise.size]) ** 2)
 
 
 def initiate(xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
     """States of boxes seen for the first time: velocity zero with the prior's spread."""
     measured = box_to_centre(xyxy_px)
     mean = np.concatenate([measured, np.zeros((len(measured), 2))], axis=1)
-    cov = np.zeros((len(mean), 6, 6))
-    cov[:, :MEASURED, :MEASURED] = detection_covariance(mean, noise)
-    cov[:, 4, 4] = cov[:, 5, 5] = (sizes(mean) * noise.velocity_s) ** 2
+    velocity = np.tile((sizes(mean)[:, None] * noise.velocity_s) ** 2, 2)
+    cov = np.concatenate([detection_variance(mean, noise), velocity], axis=1)[:, :, None] * np.eye(6)
     return mean, cov
 
 
@@ -96,12 +94,11 @@ def warp(mean: F64, cov: F64, to_from: F64) -> tuple[F64, F64]:
 
 def update(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
     """States after each was seen at the box of the same row (Joseph form: the covariance stays positive)."""
-    R = detection_covariance(mean, noise)
+    R = detection_variance(mean, noise)[:, :, None] * np.eye(MEASURED)
     S = cov[:, :MEASURED, :MEASURED] + R
     gain = np.linalg.solve(S, cov[:, :MEASURED, :]).transpose(0, 2, 1)
     residual = box_to_centre(xyxy_px) - mean[:, :MEASURED]
-    keep = np.tile(np.eye(6), (len(mean), 1, 1))
-    keep[:, :, :MEASURED] -= gain
+    keep = np.eye(6) - gain @ np.eye(MEASURED, 6)
     seen = mean + np.einsum("nij,nj->ni", gain, residual)
     seen[:, 2:4] = np.maximum(seen[:, 2:4], 1e-3)
     return seen, keep @ cov @ keep.transpose(0, 2, 1) + gain @ R @ gain.transpose(0, 2, 1)
