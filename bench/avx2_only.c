@@ -1,7 +1,8 @@
 /* Makes this process see a CPU without AVX-512, VNNI and AMX, by letting the kernel fault on CPUID and answering it.
  *
  * ONNX Runtime picks its kernels by CPUID and offers no switch; with this library preloaded it takes the AVX2 ones, on
- * the same machine and in the same run. Needs Linux and a CPU with CPUID faulting (arch_prctl(2), ARCH_CPUID).
+ * the same machine and in the same run. Needs Linux, and a CPU with CPUID faulting (arch_prctl(2), ARCH_CPUID) or a
+ * copy of the library in which UD0 stands for CPUID (_avx2.py).
  *
  *     cc -O2 -shared -fPIC avx2_only.c -o avx2_only.so && LD_PRELOAD=./avx2_only.so python ...
  */
@@ -20,7 +21,7 @@ static void answer(int signal_number, siginfo_t *info, void *context) {
     const uint8_t *code = (const uint8_t *)r[REG_RIP];
     uint32_t leaf = (uint32_t)r[REG_RAX], sub = (uint32_t)r[REG_RCX], a, b, c, d;
     (void)info;
-    if (code[0] != 0x0f || code[1] != 0xa2) { /* a real fault: let it kill the process */
+    if (code[0] != 0x0f || (code[1] != 0xa2 && code[1] != 0xff)) { /* a real fault: let it kill the process */
         signal(signal_number, SIG_DFL);
         return;
     }
@@ -45,6 +46,7 @@ __attribute__((constructor)) static void start(void) {
     memset(&action, 0, sizeof action);
     action.sa_sigaction = answer;
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaction(SIGILL, &action, 0);
     if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0) == 0)
         sigaction(SIGSEGV, &action, 0);
 }

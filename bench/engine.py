@@ -1,7 +1,8 @@
 """Engines side by side in one run: float, our INT8, and onnxruntime's quantize_static with its defaults.
 
 Accuracy (AP50 where labelled sets are given, output error otherwise), file size, latency on this CPU and on the same
-CPU seen as one with AVX2 only, and what ``Engine.infer`` adds to the bare ONNX Runtime call.
+CPU seen as one with AVX2 only, and what ``Engine.infer`` adds to the bare ONNX Runtime call. Latency is given by the
+clock and as processor time (``cpu``), which other load on the machine hardly disturbs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from uav_perception.builder.accuracy import DetectionTask, LabelledSet, latency_ms, output_error_percent
+from uav_perception.builder.accuracy import DetectionTask, LabelledSet, cpu_name, latency_ms, output_error_percent
 from uav_perception.builder.build import Request, build
-from uav_perception.builder.data import Preprocess, draw, preprocess_of
+from uav_perception.builder.data import draw, preprocess_of
 from uav_perception.builder.ort_tools import quantize_static_default
 from uav_perception.config import BuilderConfig, DetectorConfig
 from uav_perception.detect.coco import parse_maps
@@ -31,6 +31,9 @@ from uav_perception.engine.onnxruntime import OnnxRuntimeEngine
 from uav_perception.errors import InputError
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # benchmarks are files, not a package
+from _avx2 import environments  # noqa: E402
+
 DATA = HERE.parents[1] / "shared" / "data"
 
 
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         out = Path(args.keep or folder)
         results = {m.stem: measure(m, sources, config, task if sets else None, out / m.stem, args.threads)
                    for m in models}
-    return {"cpu": _cpu(), "threads": args.threads, "rounds": args.rounds, "models": results}
+    return {"cpu": f"{cpu_name()}, {os.cpu_count()} cores", "threads": args.threads, "rounds": args.rounds, "models": results}
 
 
 def measure(model: Path, sources: list[str], config: BuilderConfig, task: DetectionTask | None, out: Path,
@@ -79,7 +82,7 @@ def measure(model: Path, sources: list[str], config: BuilderConfig, task: Detect
         "layers_int8": manifest.accuracy["layers_int8"], "layers_float": len(manifest.accuracy["layers_float"]),
         "output_error_percent": _errors(files, feeds[: config.judge_pictures * 2], threads),
         "latency": {"this_cpu": _ratios(_latencies(files, feeds[0], config.latency_rounds, threads)),
-                    "avx2_only": _avx2(files, preprocess, feeds[0], config.latency_rounds, threads)},
+                    "avx2_only": _avx2(files, feeds[0], config.latency_rounds, threads)},
         "overhead": overhead(engine, feeds[0], config.latency_rounds * 3),
     }
     if task:
@@ -96,16 +99,19 @@ def overhead(engine: OnnxRuntimeEngine, feed: Mapping[str, np.ndarray], rounds: 
 
     session = engine._session
     times: dict[str, list[int]] = {"infer": [], "run": []}
+    work: dict[str, list[int]] = {"infer": [], "run": []}
     for _ in range(rounds):
         for name, call in (("infer", lambda: engine.infer(feed)), ("run", lambda: session.run(None, dict(feed)))):
-            start = time.perf_counter_ns()
+            start, busy = time.perf_counter_ns(), time.process_time_ns()
             call()
+            work[name].append(time.process_time_ns() - busy)
             times[name].append(time.perf_counter_ns() - start)
     best = {k: min(v) / 1e6 for k, v in times.items()}
     p50 = {k: float(np.median(v)) / 1e6 for k, v in times.items()}
     return {"infer_ms": round(best["infer"], 4), "bare_ms": round(best["run"], 4),
             "percent_best": round(100 * (best["infer"] / best["run"] - 1), 2),
-            "percent_p50": round(100 * (p50["infer"] / p50["run"] - 1), 2)}
+            "percent_p50": round(100 * (p50["infer"] / p50["run"] - 1), 2),
+            "percent_cpu": round(100 * (min(work["infer"]) / min(work["run"]) - 1), 2)}
 
 
 def _errors(files: Mapping[str, Path], feeds: list[Any], threads: int) -> dict[str, float]:
@@ -124,26 +130,28 @@ def _latencies(files: Mapping[str, Path], feed: Any, rounds: int, threads: int) 
 def _ratios(latencies: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {"ms": latencies, "ratio_best": {k: round(v["best"] / latencies["fp32"]["best"], 3)
                                             for k, v in latencies.items()},
+            "ratio_cpu": {k: round(v["cpu"] / latencies["fp32"]["cpu"], 3) for k, v in latencies.items()},
             "ratio_p50": {k: round(v["p50"] / latencies["fp32"]["p50"], 3) for k, v in latencies.items()}}
 
 
-def _avx2(files: Mapping[str, Path], preprocess: Preprocess, feed: Any, rounds: int, threads: int) -> dict[str, Any]:
+def _avx2(files: Mapping[str, Path], feed: Any, rounds: int, threads: int) -> dict[str, Any]:
     """The same figures from a process that is told its CPU has AVX2 only; says why where that cannot be."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None or sys.platform != "linux":
-        return {"skipped": "needs a C compiler on Linux (bench/avx2_only.c)"}
+    reason = "needs a C compiler on x86 Linux"
     with tempfile.TemporaryDirectory() as folder:
-        library, data = Path(folder) / "avx2_only.so", Path(folder) / "feed.npz"
-        subprocess.run([compiler, "-O2", "-shared", "-fPIC", str(HERE / "avx2_only.c"), "-o", str(library)], check=True)
+        data = Path(folder) / "feed.npz"
         np.savez(data, **feed)
-        job = {"files": {k: str(p.resolve()) for k, p in files.items()}, "feed": str(data), "rounds": rounds,
-               "threads": threads}
-        done = subprocess.run([sys.executable, __file__, json.dumps(job)], capture_output=True, text=True, check=False,
-                              env={**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(HERE.parent)})
-    if done.returncode:
-        return {"skipped": (done.stderr.strip().splitlines() or ["failed"])[-1][:200]}
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"skipped": "this CPU or kernel has no CPUID faulting"} if not found["limited"] else _ratios(found["ms"])
+        job = json.dumps({"files": {k: str(p.resolve()) for k, p in files.items()}, "feed": str(data), "rounds": rounds,
+                          "threads": threads})
+        for environment in environments(Path(folder)):
+            done = subprocess.run([sys.executable, __file__, job], capture_output=True, text=True, check=False,
+                                  env=environment)
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
+            elif (found := json.loads(done.stdout.strip().splitlines()[-1]))["limited"]:
+                return _ratios(found["ms"])
+            else:
+                reason = "this CPU or kernel has no CPUID faulting, and there is no objdump"
+    return {"skipped": reason}
 
 
 def _limited() -> bool:
@@ -160,14 +168,6 @@ def _limited() -> bool:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     product = session.run(None, {"a": np.full((1, 64), 255, np.uint8)})[0]
     return bool(product[0, 0] != 255 * 127 * 64)
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip() + f", {os.cpu_count()} cores"
-    return "unknown"
 
 
 if __name__ == "__main__":  # the AVX2 process

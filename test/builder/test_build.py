@@ -25,10 +25,19 @@ def command(*words: object) -> int:
     return main([str(w) for w in words])
 
 
+@pytest.fixture(autouse=True)
+def steady_clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Processor time as the builds of this module measure it: of so small a network the real one says nothing."""
+    cpu = {"fp32": 2.0, "int8": 1.0}
+    monkeypatch.setattr(builder, "latency_ms",
+                        lambda engines, *_: {n: {"best": 1.0, "p50": 1.0, "p95": 1.0, "cpu": cpu[n]} for n in engines})
+    return cpu
+
+
 @pytest.fixture
 def built(toy: Path, pictures: Path, tmp_path: Path) -> Path:
     out = tmp_path / "engine"
-    assert command("engine", "build", toy, "--calib", pictures, "--out", out, "--gate", 20) == 0
+    assert command("engine", "build", toy, "--calib", pictures, "--out", out, "--gate", 20, "--plan", "fixed") == 0
     return out
 
 
@@ -52,8 +61,20 @@ def test_build_inspect_compare(built: Path, toy: Path, pictures: Path, capsys: p
 
 def test_builds_are_reproducible(built: Path, toy: Path, pictures: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    assert command("engine", "build", toy, "--calib", pictures, "--out", again, "--gate", 20) == 0
+    assert command("engine", "build", toy, "--calib", pictures, "--out", again, "--gate", 20, "--plan", "fixed") == 0
     assert sha256_of(again / "toy.int8.onnx") == sha256_of(built / "toy.int8.onnx")
+
+
+def test_where_int8_is_slower_the_float_engine_runs_and_says_why(toy: Path, pictures: Path, tmp_path: Path,
+                                                                 steady_clock: dict[str, float],
+                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    steady_clock["int8"] = 2.5
+    out = tmp_path / "engine"
+    assert command("engine", "build", toy, "--calib", pictures, "--out", out, "--gate", 20, "--plan", "fixed") == 0
+    assert "gains nothing" in capsys.readouterr().out
+    engine = open_engine(out)
+    assert engine.info.precision == "fp32" and "INT8 took 1.25 of float's time" in engine.info.why
+    assert open_engine(out / "toy.int8.onnx").info.precision == "int8"  # asked for by name
 
 
 def test_missed_gate_keeps_float_in_use_and_exits_one(toy: Path, pictures: Path, tmp_path: Path,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from uav_perception.builder.accuracy import output_error_percent, run
+from uav_perception.builder.build import calibrate
 from uav_perception.builder.calibrate import collect
 from uav_perception.builder.data import draw, parse_preprocess
 from uav_perception.builder.graph import load_float_model, name_nodes
@@ -177,10 +178,81 @@ def test_focus_stem_becomes_one_convolution(tmp_path: Path) -> None:
     onnx.save(focus_model([(0, 0), (1, 0), (0, 1), (1, 1)]), str(tmp_path / "f.onnx"))
     model = load_float_model(tmp_path / "f.onnx")
     name_nodes(model)
-    merged_model = prepare(model)
+    merged_model = prepare(model, "onnxruntime")
     assert [n.op_type for n in merged_model.graph.node] == ["Conv"]
     feeds = [{"x": np.random.default_rng(1).random((1, 3, 16, 24), np.float32)}]
     assert output_error_percent(run(model, feeds), run(merged_model, feeds)) < 1e-3
+
+
+def detector_tail() -> onnx.ModelProto:
+    """Two scales, each with boxes and Sigmoid classes, laid behind one another channels-last, as detectors do."""
+    rng = np.random.default_rng(8)
+    values = {f"w{i}": rng.normal(size=(k, 8, 1, 1)).astype(np.float32) for i, k in enumerate((4, 3, 4, 3))}
+    values |= {f"b{i}": rng.normal(size=len(values[f"w{i}"])).astype(np.float32) for i in range(4)}
+    values |= {"stem": rng.normal(size=(8, 3, 3, 3)).astype(np.float32) / 5, "flat": np.array([1, 7, -1], np.int64)}
+    node = helper.make_node
+    nodes = [node("Conv", ["x", "stem"], ["c"], "stem", pads=[1] * 4), node("Relu", ["c"], ["f0"]),
+             node("MaxPool", ["f0"], ["f1"], kernel_shape=[2, 2], strides=[2, 2])]
+    for s in range(2):
+        nodes += [node("Conv", [f"f{s}", f"w{2 * s}", f"b{2 * s}"], [f"box{s}"], f"box{s}"),
+                  node("Conv", [f"f{s}", f"w{2 * s + 1}", f"b{2 * s + 1}"], [f"raw{s}"], f"class{s}"),
+                  node("Sigmoid", [f"raw{s}"], [f"class{s}"]),
+                  node("Concat", [f"box{s}", f"class{s}"], [f"map{s}"], axis=1),
+                  node("Reshape", [f"map{s}", "flat"], [f"flat{s}"])]
+    nodes += [node("Concat", ["flat0", "flat1"], ["all"], axis=2), node("Transpose", ["all"], ["y"], perm=[0, 2, 1])]
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 80, 7))],
+                              [numpy_helper.from_array(v, k) for k, v in values.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_heads_that_end_channels_last_become_products_of_rows(tmp_path: Path) -> None:
+    onnx.save(detector_tail(), str(tmp_path / "t.onnx"))
+    model = load_float_model(tmp_path / "t.onnx")
+    name_nodes(model)
+    rows = prepare(model, "onnxruntime")
+    kinds = [n.op_type for n in rows.graph.node]
+    assert kinds.count("Gemm") == 4 and kinds.count("Conv") == 1
+    assert {"box0", "class1"} <= {n.name for n in rows.graph.node if n.op_type == "Gemm"}  # manifests name them so
+    feeds = [{"x": np.random.default_rng(i).normal(size=(1, 3, 8, 8)).astype(np.float32)} for i in range(4)]
+    reference = run(model, feeds)
+    assert output_error_percent(reference, run(rows, feeds)) < 1e-4
+    assert "Gemm" not in {n.op_type for n in prepare(model, "tensorrt").graph.node}
+    calibrated = calibrate(model, feeds, "onnxruntime")
+    int8 = calibrated.quantised("minmax", ["stem"])
+    assert output_error_percent(reference, run(int8, feeds)) < 2.0
+    import onnxruntime as ort
+
+    onnx.save(int8, str(tmp_path / "q.onnx"))
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "o.onnx"), 4
+    ort.InferenceSession(str(tmp_path / "q.onnx"), options, providers=["CPUExecutionProvider"])
+    assert [n.op_type for n in onnx.load(str(tmp_path / "o.onnx")).graph.node].count("QGemm") == 4
+
+
+def test_a_head_that_ends_otherwise_keeps_all_heads_as_they_are(tmp_path: Path) -> None:
+    model = detector_tail()
+    model.graph.output.append(helper.make_tensor_value_info("class0", TensorProto.FLOAT, (1, 3, 8, 8)))
+    onnx.save(model, str(tmp_path / "t.onnx"))
+    model = load_float_model(tmp_path / "t.onnx")
+    name_nodes(model)
+    assert [n.op_type for n in prepare(model, "onnxruntime").graph.node] == [n.op_type for n in model.graph.node]
+
+
+def test_parallel_pools_become_a_cascade(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MaxPool", ["x"], [f"p{k}"], kernel_shape=[k, k], pads=[k // 2] * 4, strides=[1, 1])
+             for k in (13, 5, 9)]
+    nodes.append(helper.make_node("Concat", ["x", "p5", "p9", "p13"], ["y"], axis=1))
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, 17, 16))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 8, 17, 16))])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "p"))
+    model = load_float_model(tmp_path / "p")
+    name_nodes(model)
+    cascade = prepare(model, "tensorrt")
+    windows = [list(a.ints) for n in cascade.graph.node for a in n.attribute if a.name == "kernel_shape"]
+    assert windows == [[5, 5]] * 3
+    feeds = [{"x": np.random.default_rng(2).normal(size=(1, 2, 17, 16)).astype(np.float32) - 5}]
+    assert np.array_equal(run(model, feeds)[0]["y"], run(cascade, feeds)[0]["y"])
 
 
 def test_nan_activation_is_named(toy: Path) -> None:

@@ -21,7 +21,7 @@ from ..config import BuilderConfig
 from ..engine.manifest import MANIFEST, EngineFile, Manifest, sha256_of
 from ..engine.onnxruntime import OnnxRuntimeEngine
 from ..errors import GateMissed, InputError, WorkFailed
-from .accuracy import Outputs, Task, latency_ms, layer_snr_db, output_error_percent, run
+from .accuracy import Outputs, Task, cpu_name, latency_ms, layer_snr_db, output_error_percent, run
 from .calibrate import Feeds, Progress, collect, no_progress
 from .data import Drawn, Preprocess
 from .graph import Model, load_float_model, name_nodes, reopen, weighted_layers
@@ -31,7 +31,14 @@ from .prepare import prepare
 from .ranges import METHODS
 from .report import write_build_report
 from .rounding import Rounder, covariances
-from .search import Calibrated, channel_noise, fewest_in_float, sensitivity_percent
+from .search import (
+    Calibrated,
+    channel_noise,
+    fastest,
+    fewest_in_float,
+    layers_on_large_maps,
+    sensitivity_percent,
+)
 
 TOOLS = ("onnx", "onnxruntime", "numpy", "opencv-contrib-python-headless", "tensorrt", "tensorrt_rtx_cu12_bindings")
 
@@ -176,6 +183,11 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
         sensitivity = sensitivity_percent(calibrated, method, suspects, judged[:1], reference[:1], progress)
         ranked = sorted(suspects, key=lambda n: -sensitivity[n]) + guessed[config.suspects:]
         extra, reached = fewest_in_float(ranked, cost, wanted, int(len(layers) * config.max_float_share))
+    if config.plan == "fastest" and calibrated.target == "onnxruntime":
+        plans = [extra, *([*extra, *more] for more in layers_on_large_maps(calibrated, [*kept, *extra]))]
+        swift = fastest([calibrated.quantised(method, [*kept, *p]) for p in plans], judged[0], config.latency_rounds)
+        if swift and cost(plans[swift]) <= max(wanted, reached):
+            extra, reached = plans[swift], cost(plans[swift])
     final = calibrated.quantised(method, [*kept, *extra])
     outputs = {n.name: n.output[0] for n in weighted_layers(calibrated.model)}
     return Quantised(
@@ -188,7 +200,7 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
 
 def calibrate(model: Model, feeds: Sequence[Feeds], target: str, progress: Progress = no_progress) -> Calibrated:
     """Prepare the float model and learn ranges, means and covariances from ``feeds``."""
-    prepared = prepare(model)
+    prepared = prepare(model, target)
     stats = collect(prepared, feeds, progress=progress)
     layers = [n for n in weighted_layers(prepared) if n.name not in float_by_rule(prepared, target)]
     return Calibrated(prepared, stats, Rounder(covariances(prepared, layers, feeds[:16], progress)), target)
@@ -261,7 +273,7 @@ def _manifest(request: Request, model: Model, files: tuple[EngineFile, ...], acc
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": platform.machine(), "cpu": cpu_name()}
     for name in TOOLS:
         try:
             found[name] = packages.version(name)

@@ -19,6 +19,7 @@ CPU_WEIGHTED = ("Conv", "Gemm", "MatMul")  # ConvTranspose has no INT8 kernel in
 ELEMENTWISE = ("Sigmoid", "LeakyRelu", "Mul", "Add", "Concat", "AveragePool", "GlobalAveragePool")
 ABSORBED = ("Relu", "Clip")
 FRONT_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Mul")
+FLOAT_OUT = ("MatMul", "Gemm")  # the INT8 kernel can give float: a head loses only what its weights do
 COPIES = ("MaxPool", "Resize", "Slice", "Reshape", "Transpose", "Split", "Flatten", "Squeeze", "Unsqueeze")
 
 
@@ -48,6 +49,7 @@ def float_by_rule(model: Model, target: str) -> set[str]:
         if n.op_type == "Conv" and len(shape) == 4 and shape[2] * shape[3] == 1:
             gates.add(n.name)
     heads = head_layers(model) | (_front(model) if target == "onnxruntime" else set())
+    heads -= {n.name for n in model.graph.node if n.op_type in FLOAT_OUT and target == "onnxruntime"}
     every = {n.name for n in weighted_layers(model)}
     return heads | gates if heads | gates != every else gates
 
@@ -130,6 +132,9 @@ def _place_cpu(model: Model, float_layers: set[str]) -> Placement:
         made.update(n.output)
         out.readers.update((t, n.name) for t in data if t != (n.input[1] if n.name in layers else None))
         for t in n.output:
+            if n.op_type in FLOAT_OUT and not beyond.get(t):
+                made.discard(t)
+                continue
             alone = reads[t][0] if len(reads[t]) == 1 and t not in outputs else None
             if alone is not None and _absorbed(alone) and n.op_type not in COPIES:
                 bare.add(t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from .graph import Model, Node, attribute, clone, constants, consumers, infer_shapes, producers, set_weight, shapes
+from .tails import heads_as_rows
 
 Offset = tuple[str, int, int]  # source tensor, row, column
 
 
-def prepare(model: Model) -> Model:
-    """All exact rewrites; the function computed stays the same."""
-    return infer_shapes(_merge_focus(clone(model)))
+def prepare(model: Model, target: str) -> Model:
+    """All exact rewrites that help ``target``; the function computed stays the same."""
+    merged = infer_shapes(_cascade_pools(_merge_focus(clone(model))))
+    return heads_as_rows(merged) if target == "onnxruntime" else merged
 
 
 def _merge_focus(model: Model) -> Model:
@@ -44,6 +47,44 @@ def _merge_focus(model: Model) -> Model:
         conv.input[0] = source
         _drop_unread(model)
     return model
+
+
+def _cascade_pools(model: Model) -> Model:
+    """Max pools of one tensor with growing windows, each from the one before: 5, 9, 13 become 5, 5, 5 in a row."""
+    nodes = list(model.graph.node)
+    together: dict[str, dict[int, int]] = {}  # pooled tensor -> window -> place in the graph
+    for i, node in enumerate(nodes):
+        if (window := _centred_pool(node)) > 1:
+            together.setdefault(node.input[0], {})[window] = i
+    for places in (p for p in together.values() if len(p) > 1):
+        windows, end = sorted(places), max(places.values())
+        pools = [nodes[places[k]] for k in windows]
+        if any({n.output[0] for n in pools} & set(n.input) for n in nodes[:end]):
+            continue  # someone reads a pool before the last one is made: their order matters
+        for (before, k0), (pool, k1) in pairwise(zip(pools, windows, strict=True)):
+            step = k1 - k0 + 1
+            kept = [a for a in pool.attribute if a.name not in ("pads", "kernel_shape")]
+            del pool.attribute[:]
+            pool.attribute.extend([*kept, helper.make_attribute("pads", [step // 2] * 4),
+                                   helper.make_attribute("kernel_shape", [step] * 2)])
+            pool.input[0] = before.output[0]
+        for place, pool in zip(sorted(places.values()), pools, strict=True):
+            nodes[place] = pool
+    ordered = [clone(n) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
+    return model
+
+
+def _centred_pool(node: Node) -> int:
+    """Window of a square max pool of stride 1 that keeps the size; 0 for every other node."""
+    window = attribute(node, "kernel_shape", [])
+    alike = node.op_type == "MaxPool" and len(node.output) == 1 and len(window) == 2 and len(set(window)) == 1
+    if not alike or {*attribute(node, "strides", [1]), *attribute(node, "dilations", [1])} != {1}:
+        return 0
+    k = int(window[0])
+    whole = k % 2 == 1 and list(attribute(node, "pads", [])) == [k // 2] * 4 and not attribute(node, "ceil_mode", 0)
+    return k if whole else 0
 
 
 def _offset(tensor: str, made: dict[str, Node], values: dict[str, NDArray[Any]],

@@ -123,9 +123,9 @@ class _Writer:
             floor = (np.abs(bias) / (float(in_scale) * 2.0**30)).astype(np.float32)  # the bias must fit INT32
         grouped = node.op_type == "Conv" and group > 1
         levels, scale = quantise_weight(weight, axis, self.target, floor, grouped)
-        if node.op_type == "Conv":
+        if axis == 0:
             levels = rounder(node.name, weight, scale)
-        self._correct(node, weight, levels, scale, axis, group, bias, in_mean)
+            bias = self._correct(node, weight, levels, scale, group, bias, in_mean)
         name = node.input[1]
         if name not in self._weights:
             q, s = self._constant(f"{name}_q", levels), self._constant(f"{name}_s", scale)
@@ -133,6 +133,16 @@ class _Writer:
             self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{name}_dq"], axis=axis))
             self._weights[name] = f"{name}_dq"
         node.input[1] = self._weights[name]
+        if node.op_type == "Gemm" and bias is not None and self.target == "onnxruntime":
+            self._integer_bias(node, bias, (scale * in_scale).astype(np.float32))
+
+    def _integer_bias(self, node: Node, bias: NDArray[Any], steps: F32) -> None:
+        """ONNX Runtime makes an INT8 product of rows only with an INT32 bias behind DequantizeLinear."""
+        q = self._constant(f"{node.name}_bq", np.rint(bias / steps).astype(np.int32))
+        s = self._constant(f"{node.name}_bs", steps)
+        z = self._constant(f"zb{len(steps)}", np.zeros(steps.shape, np.int32))
+        self.nodes.append(helper.make_node("DequantizeLinear", [q, s, z], [f"{node.name}_bdq"], axis=0))
+        node.input[2] = f"{node.name}_bdq"
 
     def half(self, node: Node, values: Mapping[str, NDArray[Any]]) -> None:
         """Store the weight of a layer that stays in float in half precision; the cast is folded on loading."""
@@ -145,21 +155,22 @@ class _Writer:
             self._weights[name] = f"{name}_f"
         node.input[1] = self._weights[name]
 
-    def _correct(self, node: Node, weight: F32, levels: NDArray[np.int8], scale: F32, axis: int, group: int,
-                 bias: NDArray[Any] | None, in_mean: NDArray[np.float64] | None) -> None:
+    def _correct(self, node: Node, weight: F32, levels: NDArray[np.int8], scale: F32, group: int,
+                 bias: NDArray[Any] | None, in_mean: NDArray[np.float64] | None) -> NDArray[Any] | None:
         """Bias correction: take the mean error that rounded weights make of the mean input off the bias."""
-        if node.op_type != "Conv" or in_mean is None or len(in_mean) != weight.shape[1] * group:
-            return
+        if in_mean is None or len(in_mean) != weight.shape[1] * group:
+            return bias
         error = levels.astype(np.float64) * scale.reshape((-1,) + (1,) * (weight.ndim - 1)) - weight
         per_input = error.reshape(len(weight), weight.shape[1], -1).sum(axis=2)
         means = in_mean.reshape(group, -1).repeat(len(weight) // group, axis=0)
         shift = (per_input * means).sum(axis=1)
-        corrected = (0.0 if bias is None else bias.astype(np.float64)) - shift
-        fresh = self._constant(f"{node.name}_b", corrected.astype(np.float32))
+        corrected = np.asarray((0.0 if bias is None else bias.astype(np.float64)) - shift, np.float32)
+        fresh = self._constant(f"{node.name}_b", corrected)
         if len(node.input) > 2:
             node.input[2] = fresh
         else:
             node.input.append(fresh)
+        return corrected
 
     def _constant(self, name: str, value: Any) -> str:
         name = f"{self._prefix}{name}"

@@ -42,8 +42,8 @@ class TensorStats:
             raise WorkFailed(f"tensor {name} holds NaN or infinity during calibration", "finite activations",
                              "check the model's weights and that its preprocessing is the one it was trained with")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        if value.ndim >= 2 and value.shape[0] == 1:
-            rows = value[0].reshape(value.shape[1], -1)
+        if value.ndim == 2 or (value.ndim > 2 and value.shape[0] == 1):
+            rows = value.T if value.ndim == 2 else value[0].reshape(value.shape[1], -1)
             mean, square = rows.mean(axis=1), np.einsum("ij,ij->i", rows, rows) / rows.shape[1]
             if self.channel_mean is None or self.channel_square is None:
                 self.channel_mean, self.channel_square = np.zeros(len(rows)), np.zeros(len(rows))

@@ -23,8 +23,8 @@ def write_build_report(path: Path, manifest: Manifest, missed: GateMissed | None
     if a.get("task_fp32"):
         sections.append(Section("Precision and recall at IoU 0.5", _curves(a)))
     if a.get("latency_ms"):
-        rows = [[k, v["best"], v["p50"], v["p95"]] for k, v in a["latency_ms"].items()]
-        sections.append(Section("Latency here, ms", table(["engine", "best", "p50", "p95"], rows)))
+        rows = [[k, v["best"], v["p50"], v["p95"], v["cpu"]] for k, v in a["latency_ms"].items()]
+        sections.append(Section("Latency here, ms", table(["engine", "best", "p50", "p95", "processor time"], rows)))
     if a.get("builder"):
         sections.append(Section("TensorRT layers", pairs(a["builder"]), fold=True))
     sections.append(Section("Provenance", pairs(_provenance(manifest)), fold=True))

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .calibrate import Feeds, Progress, no_progress, probe
-from .graph import Model, Node, attribute, constants, shapes
+from .graph import Model, Node, attribute, channel_axis, constants, shapes
 
 F64 = NDArray[np.float64]
 PATCHES = 1024  # positions a picture and layer
@@ -26,10 +26,11 @@ DAMPING = 0.01  # share of the mean variance added to every input
 
 def covariances(model: Model, layers: Iterable[Node], feeds: Sequence[Feeds],
                 progress: Progress = no_progress) -> dict[str, F64]:
-    """Covariance of the inputs of each convolution: layer name -> (groups, K, K), K in the weight's own order."""
+    """Covariance of the inputs of layers with weights (out, in, ...): name -> (groups, K, K), K as in the weight."""
     size, weights = shapes(model), constants(model)
-    chosen = [n for n in layers if n.op_type == "Conv" and len(size.get(n.input[0], ())) == 4
-              and weights[n.input[1]][0].size <= LARGEST and set(attribute(n, "dilations", [1])) == {1}]
+    chosen = [n for n in layers if len(size.get(n.input[0], ())) == weights[n.input[1]].ndim
+              and channel_axis(n, weights[n.input[1]]) == 0 and weights[n.input[1]][0].size <= LARGEST
+              and set(attribute(n, "dilations", [1])) == {1}]
     engine = probe(model, sorted({n.input[0] for n in chosen}))
     count = 0
     total: dict[str, F64] = {}
@@ -39,7 +40,7 @@ def covariances(model: Model, layers: Iterable[Node], feeds: Sequence[Feeds],
         values = {**engine.infer(feed), **feed}
         count += 1
         for n in chosen:
-            x = _patches(n, values[n.input[0]], weights[n.input[1]].shape, rng)  # (groups, positions, K)
+            x = _sample(n, values[n.input[0]], weights[n.input[1]].shape, rng)  # (groups, positions, K)
             second = np.matmul(x.transpose(0, 2, 1), x) / x.shape[1]
             total[n.name] = total.get(n.name, 0.0) + second
             mean[n.name] = mean.get(n.name, 0.0) + x.mean(axis=1)
@@ -48,7 +49,7 @@ def covariances(model: Model, layers: Iterable[Node], feeds: Sequence[Feeds],
 
 
 def round_weight(weight: NDArray[np.float32], scale: NDArray[np.float32], covariance: F64 | None) -> NDArray[np.int8]:
-    """INT8 levels of a convolution's weight (out, in / groups, kh, kw) with one scale an output channel."""
+    """INT8 levels of a weight (out, in / groups, ...) with one scale an output channel."""
     rows = weight.reshape(len(weight), -1).astype(np.float64) / scale.astype(np.float64)[:, None]
     if covariance is None:
         return _levels(rows).reshape(weight.shape)
@@ -86,8 +87,10 @@ def _levels(rows: F64) -> NDArray[np.int8]:
     return np.clip(np.rint(rows), -127, 127).astype(np.int8)
 
 
-def _patches(node: Node, x: NDArray[Any], shape: Sequence[int], rng: np.random.Generator) -> F64:
+def _sample(node: Node, x: NDArray[Any], shape: Sequence[int], rng: np.random.Generator) -> F64:
     """A sample of what the layer sees: (groups, positions, K)."""
+    if x.ndim == 2:
+        return x[None, rng.integers(0, len(x), min(PATCHES, len(x)))].astype(np.float64)
     group = attribute(node, "group", 1)
     _, channels, kh, kw = shape
     pads = attribute(node, "pads", [0, 0, 0, 0])

@@ -1,20 +1,28 @@
-"""Which layers stay in float: the fewest that meet the gate, chosen by what each alone does to the outputs."""
+"""Which layers stay in float: the fewest that meet the gate, chosen by what each alone does to the outputs, and those
+that are faster so on this processor, by the clock.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnx
 
-from .accuracy import Outputs, output_error_percent, run
+from ..engine.onnxruntime import OnnxRuntimeEngine
+from .accuracy import Outputs, latency_ms, output_error_percent, run
 from .calibrate import Feeds, Progress, no_progress, ranges_of
-from .graph import Model, consumers, weighted_layers
+from .graph import Model, consumers, shapes, weighted_layers
 from .placement import place
 from .qdq import activation_params, quantise
 from .ranges import TensorStats
 from .rounding import Rounder
 
+FRONTS = 3  # map sizes tried in float
+PLAINLY = 0.03  # a smaller gain may be noise, and the plan chosen without a clock is the same on every machine
 ACTIVATIONS = ("Sigmoid", "Mul", "LeakyRelu", "Relu", "Clip")
 
 
@@ -92,3 +100,32 @@ def fewest_in_float(ranked: Sequence[str], cost: Callable[[Sequence[str]], float
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) <= gate else (middle, high)
     return list(ranked[:high]), at(high)
+
+
+def layers_on_large_maps(calibrated: Calibrated, float_layers: Iterable[str]) -> list[list[str]]:
+    """INT8 layers by the size of the map they read, largest first, each list holding the one before.
+
+    On large maps with few channels a convolution is cheap and its activation is not: there float may be faster.
+    """
+    size = shapes(calibrated.model)
+    layers = place(calibrated.model, calibrated.target, set(float_layers)).layers
+    reads = {n.name: int(np.prod(size[n.input[0]][2:])) for n in weighted_layers(calibrated.model)
+             if n.name in layers and len(size.get(n.input[0], ())) == 4}
+    steps = sorted(set(reads.values()), reverse=True)[:FRONTS]
+    fronts = [[n for n in layers if reads.get(n, 0) >= step] for step in steps]
+    return [f for f in fronts if len(f) < len(layers)]
+
+
+def fastest(models: Sequence[Model], feed: Feeds, rounds: int) -> int:
+    """Index of the model that takes the least processor time here; the first, unless another is plainly faster."""
+    with tempfile.TemporaryDirectory() as folder:
+        engines = {}
+        for i, model in enumerate(models):
+            path = Path(folder) / f"{i}.onnx"
+            onnx.save(model, str(path))
+            engines[str(i)] = OnnxRuntimeEngine(path)
+        times = [t["cpu"] for t in latency_ms(engines, feed, rounds).values()]
+        for engine in engines.values():
+            engine.close()
+    best = int(np.argmin(times))
+    return best if times[best] < times[0] * (1 - PLAINLY) else 0

@@ -1,4 +1,4 @@
-"""Which engine runs here, and why: plan, then INT8 ONNX, then float ONNX; one fall-back at run time, said aloud."""
+"""Which engine runs here, and why: plan, then the faster of INT8 and float ONNX; one fall-back, said aloud."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def open_engine(path: str | Path, *, backend: str = "auto", threads: int = 0,
 
     Args:
         path: an ONNX file, a TensorRT plan beside its ``manifest.json``, or a folder with a ``manifest.json``.
-        backend: ``auto`` (plan, then INT8 ONNX, then float ONNX), ``onnxruntime`` or ``tensorrt``.
+        backend: ``auto`` (plan, then INT8 ONNX unless its build measured it slower than float, then float ONNX),
+            ``onnxruntime`` or ``tensorrt``.
         threads: CPU threads; 0 = chosen from the machine.
         preprocess_hash: hash of the caller's preprocessing; an engine calibrated with another is refused.
 
@@ -42,8 +43,9 @@ def open_engine(path: str | Path, *, backend: str = "auto", threads: int = 0,
     if backend not in BACKENDS:
         raise InputError(f"backend {backend!r}", f"one of {', '.join(BACKENDS)}", "correct the parameter")
     path = Path(path)
+    measured = ""
     if path.is_dir():
-        folder, entries = path, _ordered(read_manifest(path).files)
+        folder, (entries, measured) = path, _ordered(read_manifest(path))
     elif not path.is_file():
         raise ModelError(f"model {path}", "an ONNX file, a plan, or a folder with manifest.json", "check the path")
     else:
@@ -54,7 +56,8 @@ def open_engine(path: str | Path, *, backend: str = "auto", threads: int = 0,
     if not entries:
         raise ModelError(f"model {path} has no engine for {backend}", "an engine of that backend",
                          f"run `engine build --target {backend}`, or use backend auto")
-    candidates, refused = [], []
+    candidates: list[Candidate] = []
+    refused: list[str] = []
     for entry in entries:
         try:
             candidates.append(_candidate(folder, entry, threads))
@@ -62,7 +65,7 @@ def open_engine(path: str | Path, *, backend: str = "auto", threads: int = 0,
             if entry.backend == "onnxruntime" or len(entries) == 1:
                 raise
             refused.append(f"{entry.file}: {e.value}")
-    return FallbackEngine.open(candidates, refused)
+    return FallbackEngine.open(candidates, refused, measured)
 
 
 class FallbackEngine:
@@ -73,11 +76,12 @@ class FallbackEngine:
         self._inputs, self._outputs = engine.inputs, engine.outputs
 
     @staticmethod
-    def open(candidates: list[Candidate], refused: list[str]) -> Engine:
-        """Open the first that opens; a single candidate is returned bare."""
+    def open(candidates: list[Candidate], refused: list[str], measured: str = "") -> Engine:
+        """Open the first that opens; a single candidate is returned bare. ``measured`` explains their order."""
         for i, candidate in enumerate(candidates):
             try:
-                why = "; ".join([*refused, f"{candidate.label} is the best that runs here"])
+                best = f"{candidate.label} is the best that runs here"
+                why = "; ".join([*refused, f"{best} ({measured})" if measured else best])
                 engine = candidate.make(why)
             except UavPerceptionError as e:
                 if i + 1 == len(candidates):
@@ -132,10 +136,16 @@ class FallbackEngine:
         self._engine = engine
 
 
-def _ordered(files: tuple[EngineFile, ...]) -> list[EngineFile]:
+def _ordered(manifest: Manifest) -> tuple[list[EngineFile], str]:
+    """The engines of a folder, best first, and the measurement that decided between INT8 and float ONNX."""
+    ratio = manifest.int8_latency_ratio
+    onnx = ("int8", "fp32", "fp16") if ratio is None or ratio < 1 else ("fp32", "int8", "fp16")
     rank = {("tensorrt", p): i for i, p in enumerate(("int8", "fp16", "fp32"))}
-    rank |= {("onnxruntime", p): 10 + i for i, p in enumerate(("int8", "fp32", "fp16"))}
-    return sorted((f for f in files if (f.backend, f.precision) in rank), key=lambda f: rank[f.backend, f.precision])
+    rank |= {("onnxruntime", p): 10 + i for i, p in enumerate(onnx)}
+    known = (f for f in manifest.files if (f.backend, f.precision) in rank)
+    where = manifest.tools.get("cpu", "the machine that built it")
+    return (sorted(known, key=lambda f: rank[f.backend, f.precision]),
+            "" if ratio is None else f"INT8 took {ratio:.2f} of float's time on {where}")
 
 
 def _entry_of(path: Path) -> EngineFile:
