@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,13 @@ import cv2
 import numpy as np
 
 from ..config import EvaluateConfig, FlightConfig
-from ..errors import InputError, SourceError
-from ..pipeline import FrameResult, Pipeline, build_pipeline
-from ..records import Detections
+from ..errors import SourceError
+from ..pipeline import FrameResult
 from ..runtime.stats import Histogram
-from .ahead import Ahead, Prepared, above
 from .exports import write_json
 from .recording import Recording, open_recording
 from .scoring import Scorer
-from .truth import BoxTruth
-
-STAGES = ("detector", "tracker", "depth_pose")
+from .stages import STAGES, Stages, build
 
 
 @dataclass(frozen=True)
@@ -80,89 +78,41 @@ class _Run:
                  options: Options) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._recording, self._out, self._settings, self._options = recording, out, settings, options
-        self._pipeline = _build(offline_config(config, settings, options), options.stages)
-        self._score_min = config.detector.score_min
-        self._ahead = Ahead(recording.camera, self._pipeline.detector, self._score_min, settings.prefetch_frames)
-        self._pipeline.detector = self._ahead
-        self._scorer = Scorer(out, config, settings, options.class_map, self._ahead.class_names,
-                              "detector" in options.stages)
-        self._histograms = {name: Histogram() for name in ("decode", *STAGES)}
+        self._pipeline = build(offline_config(config, settings, options), options.stages)
+        self._stages = Stages(recording, self._pipeline, config.detector.score_min, options.target,
+                              settings.prefetch_frames)
+        self._scorer = Scorer(out, config, settings, options.class_map, "detector" in options.stages)
+        timed = (s for s in STAGES if s == "tracker" or s in options.stages)
+        self._histograms = {name: Histogram() for name in ("decode", *timed)}
         self._digest = hashlib.sha256()
-        self._locked: str | None = None
-        self._recorded_names: list[str] = []
         self._wall_ns = 0
 
     def all_frames(self) -> dict[str, Any]:
-        import time
-
-        started = time.perf_counter_ns()
-        for prepared in self._ahead:
-            self._one(prepared)
+        started, locked = time.perf_counter_ns(), None
+        with contextlib.closing(iter(self._stages)) as followed:
+            for one in followed:
+                depth = one.result.depth_pose.depth if one.result.depth_pose else None
+                depth_truth = self._recording.truth.depth(one.result.frame.stamp_ns) if depth is not None else None
+                self._scorer.add(one, depth_truth)
+                self._account(one.result)
+                locked = one.locked
         self._wall_ns = time.perf_counter_ns() - started
         if not self._scorer.frames:
             raise SourceError(f"recording {self._recording.path} without a single usable frame "
                               f"({self._recording.camera.status})", "images that decode", "record it again")
-        scores = self._scorer.finish(self._recording.truth, self._locked)
-        info = self._ahead.engine_info
-        depth_pose = self._pipeline.depth_pose
-        engines = {"detector": dataclasses.asdict(info)} if "detector" in self._options.stages else {}
-        for name, extra in getattr(depth_pose, "engine_infos", {}).items():
+        scores = self._scorer.finish(self._recording.truth, locked)
+        engines = {}
+        if self._pipeline.detector is not None:
+            engines["detector"] = dataclasses.asdict(self._pipeline.detector.engine_info)
+        for name, extra in getattr(self._pipeline.depth_pose, "engine_infos", {}).items():
             engines[name] = dataclasses.asdict(extra)
         return {**scores, "loss": self._recording.loss(), "stages": list(self._options.stages), "engines": engines,
-                "locked_object": self._locked, "truth": sorted(self._recording.truth.kinds),
+                "locked_object": locked, "truth": sorted(self._recording.truth.kinds),
                 "digest": self._digest.hexdigest()}
 
-    def _one(self, prepared: Prepared) -> None:
-        frame, truth = prepared.frame, self._recording.truth
-        stamp_ns = frame.stamp_ns
-        boxes, height = truth.boxes(stamp_ns), truth.height_agl_m(stamp_ns)
-        scored = prepared.detections
-        if scored is None:
-            recorded = truth.recorded_detections(stamp_ns)
-            scored = self._as_detections(recorded, stamp_ns) if recorded is not None else None
-            self._ahead.answer(above(scored, self._score_min) if scored else Detections.empty(stamp_ns))
-        result = self._pipeline.step(frame, height)
-        just_locked = self._locked is None and boxes is not None and self._lock(boxes)
-        depth_truth = truth.depth(stamp_ns) if result.depth_pose and result.depth_pose.depth is not None else None
-        self._scorer.add(result, scored, boxes, depth_truth, self._locked, bool(just_locked))
-        self._account(prepared, result)
-
-    def _lock(self, truth: BoxTruth) -> bool:
-        """Lock the target the options ask for, at its first appearance."""
-        wanted = self._options.target
-        chosen = None
-        if wanted == "largest" or (wanted == "auto" and len(truth.ids) == 1):
-            area = np.prod(truth.xyxy_px[:, 2:] - truth.xyxy_px[:, :2], axis=1)
-            chosen = int(np.argmax(area)) if len(area) else None
-        if chosen is not None and not truth.ids[chosen]:
-            chosen = None  # an object without identity cannot be followed by the truth
-        elif wanted in truth.ids:
-            chosen = truth.ids.index(wanted)
-        elif wanted == "auto" and len(truth.ids) > 1:
-            self._options = dataclasses.replace(self._options, target="none")  # many objects: none is the target
-        if chosen is None:
-            return False
-        try:
-            self._pipeline.tracker.lock_box(truth.xyxy_px[chosen])
-        except InputError:  # too small or outside the image: perhaps it can be locked later
-            return False
-        self._locked = truth.ids[chosen]
-        return True
-
-    def _as_detections(self, boxes: BoxTruth, stamp_ns: int) -> Detections:
-        for name in boxes.names:
-            if name not in self._recorded_names:
-                self._recorded_names.append(name)
-        ids = [self._recorded_names.index(n) for n in boxes.names]
-        self._scorer.class_names = tuple(self._recorded_names)
-        return Detections(stamp_ns, np.asarray(boxes.xyxy_px, np.float32), np.clip(boxes.visibility, 0, 1).astype(
-            np.float32), np.asarray(ids, np.int32))
-
-    def _account(self, prepared: Prepared, result: FrameResult) -> None:
-        elapsed = {**result.elapsed_ns, "decode": prepared.decode_ns, "detector": prepared.detect_ns}
+    def _account(self, result: FrameResult) -> None:
         for name, histogram in self._histograms.items():
-            if name != "depth_pose" or "depth_pose" in self._options.stages:
-                histogram.add(elapsed[name] * 1e-6)
+            histogram.add(result.elapsed_ns[name] * 1e-6)
         self._digest.update(str(result.frame.stamp_ns).encode())
         if result.detections is not None:
             for values in (result.detections.xyxy_px, result.detections.score, result.detections.class_id):
@@ -184,21 +134,3 @@ class _Run:
                 "real_time_factor": round(span_s / wall_s, 3) if wall_s else None,
                 "latency_ms": {n: h.summary() for n, h in self._histograms.items() if h.count},
                 "histograms_ms": {n: h.bins() for n, h in self._histograms.items() if h.count}}
-
-
-def _build(config: FlightConfig, stages: tuple[str, ...]) -> Pipeline:
-    """The pipeline with only the wanted stages loaded."""
-    if set(stages) == set(STAGES):
-        return build_pipeline(config)
-    from ..track.stage import make_tracker
-
-    detector, depth_pose = None, None
-    if "detector" in stages:
-        from ..detect.detector import make_detector
-
-        detector = make_detector(config.detector)
-    if "depth_pose" in stages:
-        from ..depth_pose.estimator import make_depth_pose
-
-        depth_pose = make_depth_pose(config.depth_pose)
-    return Pipeline(detector, make_tracker(config.tracker, config.lsart), depth_pose)

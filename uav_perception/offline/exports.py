@@ -38,6 +38,12 @@ class Table:
             raise ValueError(f"{len(row)} values for {self._columns} columns")
         self._values.extend(row)
 
+    def extend(self, *columns: ArrayLike) -> None:
+        """Many rows; a column is an array, or one number for all of them."""
+        if len(columns) != self._columns:
+            raise ValueError(f"{len(columns)} columns for {self._columns}")
+        self._values.frombytes(np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float64).tobytes())
+
     def rows(self) -> F64:
         """(N, columns)."""
         return np.frombuffer(self._values, np.float64).reshape(-1, self._columns).copy() if self._values else np.zeros(

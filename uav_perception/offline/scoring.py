@@ -20,6 +20,7 @@ from .metrics.depth import DepthScores, depth_errors
 from .metrics.detection import score_boxes
 from .metrics.target import overlaps, score_target
 from .metrics.trajectory import aligned_positions, interpolate_poses, pose_matrices, score_trajectory
+from .stages import Followed
 from .truth import BoxTruth, Truth
 from .worst import WorstFrames
 
@@ -30,15 +31,14 @@ class Scorer:
     """One recording's results; memory per frame is a few dozen numbers."""
 
     def __init__(self, out: Path, config: FlightConfig, settings: EvaluateConfig,
-                 class_map: tuple[tuple[str, tuple[str, ...]], ...], class_names: tuple[str, ...],
-                 has_detector: bool) -> None:
+                 class_map: tuple[tuple[str, tuple[str, ...]], ...], has_detector: bool) -> None:
         self._out, self._settings = out, settings
         self._has_detector = has_detector
         self._score_min = config.detector.score_min
         self._map = {name.lower(): truth for truth, names in class_map for name in names}
-        self.class_names = class_names
+        self._class_names: tuple[str, ...] = ()
         self._mount = base_from_optical(config.depth_pose)
-        self._worst = WorstFrames(settings, class_names)
+        self._worst = WorstFrames(settings)
         self._depth = DepthScores()
         self._metric_depth = False
         self._names: list[str] = []  # truth classes as met; sorted at the end
@@ -63,9 +63,10 @@ class Scorer:
         span = (s[-1, 0] - s[0, 0]) + (s[-1, 1] - s[0, 1]) * 1e-9
         return float(span * len(s) / (len(s) - 1))
 
-    def add(self, result: FrameResult, scored: Detections | None, truth: BoxTruth | None,
-            depth_truth: tuple[F32, Bool] | None, target_id: str | None, just_locked: bool) -> None:
-        """One frame. ``scored``: detections down to the floor; ``just_locked``: the target was given, not found."""
+    def add(self, one: Followed, depth_truth: tuple[F32, Bool] | None) -> None:
+        """One frame, as the stages followed it."""
+        result, scored, truth = one.result, one.scored, one.truth
+        self._class_names = self._worst.class_names = one.class_names
         frame = result.frame
         self.frames += 1
         image_id = self.frames
@@ -76,34 +77,40 @@ class Scorer:
             self._scored_images.add(image_id, frame.stamp_ns * 1e-9)
             self._add_truth(image_id, truth)
         self._add_found(image_id, scored, result)
-        self._add_target(result, truth, target_id, just_locked)
+        self._add_target(result, truth, one.locked, one.just_locked)
         self._add_depth_pose(image_id, result, depth_truth, truth)
         if truth is not None and len(truth.ids) and self._has_detector and result.detections is not None:
             self._offer_detection(result, truth)
 
     def _add_truth(self, image_id: int, truth: BoxTruth) -> None:
-        for box, who, name, seen in zip(xywh(truth.xyxy_px), truth.ids, truth.names, truth.visibility, strict=True):
-            if name not in self._names:
-                self._names.append(name)
-            number = self._objects.setdefault(who, len(self._objects) + 1) if who else 0
-            ignore = float(seen < self._settings.visibility_min)
-            self._true.add(image_id, self._names.index(name), *box, ignore, number)
+        self._names += [n for n in dict.fromkeys(truth.names) if n not in self._names]
+        for who in truth.ids:
             if who:
-                self._true_tracks.add(image_id, number, *box, 1.0 - ignore)
+                self._objects.setdefault(who, len(self._objects) + 1)
+        boxes = xywh(truth.xyxy_px)
+        names = np.array([self._names.index(n) for n in truth.names], np.float64)
+        numbers = np.array([self._objects.get(who, 0) for who in truth.ids], np.float64)
+        ignore = truth.visibility < self._settings.visibility_min
+        self._true.extend(image_id, names, *boxes.T, ignore, numbers)
+        known = numbers > 0
+        self._true_tracks.extend(image_id, numbers[known], *boxes[known].T, ~ignore[known])
 
     def _add_found(self, image_id: int, scored: Detections | None, result: FrameResult) -> None:
         if scored is not None:
-            for box, score, c in zip(xywh(scored.xyxy_px), scored.score, scored.class_id, strict=True):
-                self._found.add(image_id, int(c), *box, round(float(score), SCORE_DIGITS))
-        for t in result.tracks:
-            if t.state is TrackState.TRACKED and self._counts(t.class_id):
-                self._tracks.add(image_id, t.id, *xywh(t.xyxy_px)[0], round(t.score, SCORE_DIGITS))
+            score = np.round(scored.score.astype(np.float64), SCORE_DIGITS)
+            self._found.extend(image_id, scored.class_id, *xywh(scored.xyxy_px).T, score)
+        counts = {c: self._counts(c) for c in {t.class_id for t in result.tracks}}
+        tracks = [t for t in result.tracks if t.state is TrackState.TRACKED and counts[t.class_id]]
+        if tracks:
+            boxes = xywh(np.stack([t.xyxy_px for t in tracks]))
+            score = np.round([t.score for t in tracks], SCORE_DIGITS)
+            self._tracks.extend(image_id, [t.id for t in tracks], *boxes.T, score)
 
     def _counts(self, class_id: int) -> bool:
         """Whether a track's class is one the truth could hold (unknown classes are)."""
-        if not self._names or not 0 <= class_id < len(self.class_names):
+        if not self._names or not 0 <= class_id < len(self._class_names):
             return True
-        return self._truth_name(self.class_names[class_id]) is not None
+        return self._truth_name(self._class_names[class_id]) is not None
 
     def _truth_name(self, model_name: str) -> str | None:
         wanted = self._map.get(model_name.lower(), model_name if not self._map else None)
@@ -188,7 +195,7 @@ class Scorer:
         truth_rows: np.ndarray[Any, Any] | None = None
         if self._any_truth:
             known = np.isin(found[:, 0], images[:, 0])
-            to_truth = [self._truth_name(n) for n in self.class_names]
+            to_truth = [self._truth_name(n) for n in self._class_names]
             index = np.array([names.index(n) if n is not None else -1 for n in to_truth] or [-1])
             ids = found[:, 1].astype(int)
             category = np.where((ids >= 0) & (ids < len(index)), index[np.clip(ids, 0, len(index) - 1)], -1)
@@ -197,7 +204,7 @@ class Scorer:
             truth_rows[:, 1] = np.array([names.index(n) for n in self._names] or [0])[truth_rows[:, 1].astype(int)]
             tracks = tracks[np.isin(tracks[:, 0], images[:, 0])]
         else:
-            names = list(self.class_names)
+            names = list(self._class_names)
         exports.write_coco(self._out, images, self._size, truth_rows, found, names)
         exports.write_mot(self._out / "tracks.txt", tracks, truth=False)
         if truth_rows is None:

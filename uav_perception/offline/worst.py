@@ -22,8 +22,9 @@ TRUTH_COLOUR = (255, 200, 0)  # BGR
 class WorstFrames:
     """Keeps the worst pictures of each kind ("detection", "target", "depth"); memory does not grow with frames."""
 
-    def __init__(self, config: EvaluateConfig, class_names: tuple[str, ...]) -> None:
-        self._config, self._names = config, class_names
+    def __init__(self, config: EvaluateConfig) -> None:
+        self._config = config
+        self.class_names: tuple[str, ...] = ()
         self._heaps: dict[str, list[tuple[float, int, str, bytes]]] = {}
 
     def offer(self, kind: str, badness: float, caption: str, result: FrameResult, truth: BoxTruth | None) -> None:
@@ -40,7 +41,7 @@ class WorstFrames:
 
     def _draw(self, result: FrameResult, truth: BoxTruth | None) -> U8:
         width = self._config.picture_px
-        picture = overlay.draw(result.frame, result.detections, result.tracks, result.target, None, self._names, width)
+        picture = overlay.draw(result.frame, result.detections, result.tracks, result.target, None, self.class_names, width)
         scale = picture.shape[1] / result.frame.image.shape[1]
         for box in truth.xyxy_px if truth else ():
             x1, y1, x2, y2 = (int(v) for v in np.rint(box * scale))

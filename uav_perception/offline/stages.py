@@ -1,0 +1,169 @@
+"""All stages over all frames of one recording, side by side: every stage sees every frame, in order.
+
+Each stage has a thread of its own and works a few frames ahead of the next. None sees anything else than it would if
+one thread took them in turn, so that nothing but the time depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import FlightConfig
+from ..errors import InputError
+from ..pipeline import FrameResult, Pipeline, build_pipeline
+from ..records import Detections, Frame
+from .ahead import ahead
+from .recording import Recording
+from .truth import BoxTruth
+
+STAGES = ("detector", "tracker", "depth_pose")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded frame, and what the detector says down to the score floor."""
+
+    frame: Frame
+    detections: Detections | None
+    elapsed_ns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What is known of a frame when the stages are through, and the truth it is scored against."""
+
+    result: FrameResult
+    scored: Detections | None  # detections down to the score floor
+    truth: BoxTruth | None
+    class_names: tuple[str, ...]  # of the detections
+    locked: str | None  # identity of the target
+    just_locked: bool
+
+
+class Stages:
+    """Iterates over what the stages say of a recording.
+
+    Args:
+        recording: read once.
+        pipeline: fresh stages; without a detector the recorded detections are tracked, if there are any.
+        score_min: detections below are scored, but not tracked.
+        target: see ``Options``.
+        most: frames a stage works ahead of the next.
+    """
+
+    def __init__(self, recording: Recording, pipeline: Pipeline, score_min: float, target: str, most: int) -> None:
+        self._recording, self._pipeline, self._score_min = recording, pipeline, score_min
+        self._target, self._most = target, most
+        self._locked: str | None = None
+
+    def __iter__(self) -> Generator[Followed, None, None]:
+        results = self._track(ahead(self._prepare(), self._most, "detector"))
+        if self._pipeline.depth_pose is not None:
+            results = self._look_deep(ahead(results, self._most, "tracker"))
+        return ahead(results, self._most, "last")
+
+    def _prepare(self) -> Generator[Prepared, None, None]:
+        """Decode and detect: neither remembers earlier frames."""
+        detector, started = self._pipeline.detector, time.perf_counter_ns()
+        while (frame := self._recording.camera.read(timeout_s=60.0)) is not None:
+            decoded = time.perf_counter_ns()
+            detections = detector.detect(frame) if detector else None
+            took = {"decode": decoded - started, "detector": time.perf_counter_ns() - decoded}
+            yield Prepared(frame, detections, took)
+            started = time.perf_counter_ns()
+
+    def _track(self, frames: Generator[Prepared, None, None]) -> Generator[Followed, None, None]:
+        """Follow what was detected, here or when the flight was recorded; lock the target when it appears."""
+        tracker, detector = self._pipeline.tracker, self._pipeline.detector
+        names = detector.class_names if detector else ()
+        with contextlib.closing(frames):
+            for one in frames:
+                stamp_ns, scored = one.frame.stamp_ns, one.detections
+                truth = self._recording.truth.boxes(stamp_ns)
+                if detector is None:
+                    recorded = self._recording.truth.recorded_detections(stamp_ns)
+                    if recorded is not None:
+                        names = tuple(dict.fromkeys((*names, *recorded.names)))
+                        scored = _as_detections(recorded, names, stamp_ns)
+                flown = _above(scored, self._score_min) if scored is not None else Detections.empty(stamp_ns)
+                started = time.perf_counter_ns()
+                tracks = tracker.update(one.frame, flown)
+                took = {**one.elapsed_ns, "tracker": time.perf_counter_ns() - started}
+                result = FrameResult(one.frame, flown, tracks, tracker.target, None, took)
+                just_locked = self._locked is None and truth is not None and self._lock(truth)
+                yield Followed(result, scored, truth, names, self._locked, just_locked)
+
+    def _look_deep(self, frames: Generator[Followed, None, None]) -> Generator[Followed, None, None]:
+        """Depth and ego-motion."""
+        stage = self._pipeline.depth_pose
+        assert stage is not None
+        with contextlib.closing(frames):
+            for one in frames:
+                frame = one.result.frame
+                height = self._recording.truth.height_agl_m(frame.stamp_ns)
+                started = time.perf_counter_ns()
+                said = stage.update(frame, height, tracks=one.result.tracks)
+                took = {**one.result.elapsed_ns, "depth_pose": time.perf_counter_ns() - started}
+                result = dataclasses.replace(one.result, depth_pose=said, elapsed_ns=took)
+                yield dataclasses.replace(one, result=result)
+
+    def _lock(self, truth: BoxTruth) -> bool:
+        """Lock the target the options ask for, at its first appearance."""
+        wanted = self._target
+        chosen = None
+        if wanted == "largest" or (wanted == "auto" and len(truth.ids) == 1):
+            area = np.prod(truth.xyxy_px[:, 2:] - truth.xyxy_px[:, :2], axis=1)
+            chosen = int(np.argmax(area)) if len(area) else None
+        if chosen is not None and not truth.ids[chosen]:
+            chosen = None  # an object without identity cannot be followed by the truth
+        elif wanted in truth.ids:
+            chosen = truth.ids.index(wanted)
+        elif wanted == "auto" and len(truth.ids) > 1:
+            self._target = "none"  # many objects: none is the target
+        if chosen is None:
+            return False
+        try:
+            self._pipeline.tracker.lock_box(truth.xyxy_px[chosen])
+        except InputError:  # too small or outside the image: perhaps it can be locked later
+            return False
+        self._locked = truth.ids[chosen]
+        return True
+
+
+def _as_detections(boxes: BoxTruth, names: tuple[str, ...], stamp_ns: int) -> Detections:
+    """Recorded detections; their classes are places in ``names``."""
+    return Detections(stamp_ns, np.asarray(boxes.xyxy_px, np.float32), np.clip(boxes.visibility, 0, 1).astype(
+        np.float32), np.asarray([names.index(n) for n in boxes.names], np.int32))
+
+
+def _above(detections: Detections, score_min: float) -> Detections:
+    """The detections with at least this score (all fields are kept in step)."""
+    keep = np.asarray(detections.score >= np.float32(score_min))
+    if keep.all():
+        return detections
+    return Detections(detections.stamp_ns, detections.xyxy_px[keep], detections.score[keep], detections.class_id[keep],
+                      detections.frame_id)
+
+
+def build(config: FlightConfig, stages: tuple[str, ...]) -> Pipeline:
+    """The pipeline with only the wanted stages loaded."""
+    if set(stages) == set(STAGES):
+        return build_pipeline(config)
+    from ..track.stage import make_tracker
+
+    detector, depth_pose = None, None
+    if "detector" in stages:
+        from ..detect.detector import make_detector
+
+        detector = make_detector(config.detector)
+    if "depth_pose" in stages:
+        from ..depth_pose.estimator import make_depth_pose
+
+        depth_pose = make_depth_pose(config.depth_pose)
+    return Pipeline(detector, make_tracker(config.tracker, config.lsart), depth_pose)
