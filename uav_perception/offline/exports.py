@@ -71,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def number(value: float) -> str:
     """Shortest text of a number; whole numbers without a point."""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    return repr(value + 0.0).removesuffix(".0")  # no -0
 
 
 def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | None, found: F64,
@@ -87,7 +87,7 @@ def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | No
         names: categories; category id = index + 1.
     """
     write_text(folder / "detections.json", _json_list(
-        {"image_id": int(i), "category_id": int(c) + 1, "bbox": [x, y, w, h], "score": s}
+        f'{{"image_id": {i:.0f}, "category_id": {c + 1:.0f}, "bbox": [{x}, {y}, {w}, {h}], "score": {s}}}'
         for i, c, x, y, w, h, s in found.tolist()))
     if truth is None:
         return
@@ -95,24 +95,25 @@ def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | No
     def annotations() -> Iterator[str]:
         yield '{"categories": ' + json.dumps([{"id": i + 1, "name": n} for i, n in enumerate(names)]) + ","
         yield '"images":'
-        yield from _json_list({"id": int(i), "file_name": f"{stamp:.9f}", "width": size[0], "height": size[1]}
+        yield from _json_list(f'{{"id": {i:.0f}, "file_name": "{stamp:.9f}", "width": {size[0]}, "height": {size[1]}}}'
                               for i, stamp in images.tolist())
         yield ', "annotations":'
-        yield from _json_list({"id": k + 1, "image_id": int(i), "category_id": int(c) + 1, "bbox": [x, y, w, h],
-                               "area": round(w * h, 6), "iscrowd": int(ignore), "track_id": int(who)}
-                              for k, (i, c, x, y, w, h, ignore, who) in enumerate(truth.tolist()))
+        yield from _json_list(
+            f'{{"id": {k}, "image_id": {i:.0f}, "category_id": {c + 1:.0f}, "bbox": [{x}, {y}, {w}, {h}], '
+            f'"area": {round(w * h, 6)}, "iscrowd": {ignore:.0f}, "track_id": {who:.0f}}}'
+            for k, (i, c, x, y, w, h, ignore, who) in enumerate(truth.tolist(), 1))
         yield "}"
 
     write_text(folder / "annotations.json", annotations())
 
 
-def _json_list(items: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _json_list(items: Iterable[str]) -> Iterator[str]:
     yield "["
     previous: str | None = None
     for item in items:
         if previous is not None:
             yield previous + ","
-        previous = json.dumps(item)
+        previous = item
     if previous is not None:
         yield previous
     yield "]"

@@ -72,38 +72,43 @@ def boxes(xyxy_px: ArrayLike, ids: list[str], class_names: list[str], scores: Ar
 
 
 class _Cdr:
-    """Walks through a message in CDR (OMG DDSI-RTPS 2.5, ch. 10: plain, version 1), aligned as its fields are."""
+    """Walks through a message in plain CDR (OMG DDSI-RTPS 2.5, ch. 10), every field aligned to its size."""
 
     def __init__(self, data: bytes | memoryview) -> None:
-        self._data, self._at = data, 4  # after the header, where alignment counts from
-        self._end = "<" if data[1] & 1 else ">"
+        self._data, self._at = bytes(data), 4  # after the header, where alignment counts from
+        self._layouts = _LAYOUTS[bool(data[1] & 1)]
 
-    def numbers(self, kinds: str, align: int) -> tuple[Any, ...]:
-        """Fields of one size in a row (``struct`` letters), the first aligned to ``align`` bytes."""
-        self._at += (4 - self._at) % align
-        values = struct.unpack_from(self._end + kinds, self._data, self._at)
-        self._at += struct.calcsize("=" + kinds)
-        return values
+    def read(self, kinds: str) -> tuple[Any, ...]:
+        """Fields of one size in a row (a key of ``_LAYOUTS``)."""
+        layout, align = self._layouts[kinds]
+        start = self._at + (4 - self._at) % align
+        self._at = start + layout.size
+        return layout.unpack_from(self._data, start)
 
     def text(self) -> str:
-        (length,) = self.numbers("I", 4)
+        (length,) = self.read("I")
         start, self._at = self._at, self._at + length
         if self._at > len(self._data):
             raise ValueError("a text that ends behind the message")
-        return bytes(self._data[start:self._at - 1]).decode() if length else ""
+        return self._data[start:self._at - 1].decode() if length else ""
 
     def stamp_ns(self) -> int:
         """Of a header, which ends with the frame."""
-        seconds, nanoseconds = self.numbers("iI", 4)
-        self.text()
+        seconds, nanoseconds, length = self.read("iII")
+        self._at += length
         return int(seconds) * 10**9 + int(nanoseconds)
+
+
+_LAYOUTS = {little: {kinds: (struct.Struct("><"[little] + kinds), 8 if "d" in kinds else 4)
+                     for kinds in ("I", "iII", "d344x", "5d")} for little in (False, True)}
+_RESULT = "d344x"  # the score, and 43 numbers of a pose and its covariance that are not wanted
 
 
 def read_boxes(data: bytes | memoryview) -> tuple[int, tuple[F64, list[str], list[str], F64]]:
     """Stamp in ns, and (N, 4) xyxy px, ids, class names and scores of a serialised Detection2DArray.
 
-    Written out, because a crowd's message has thousands of numbers of which four a box are wanted: some fifteen times
-    faster than through message objects.
+    Written out, because a crowd's message has thousands of numbers of which four a box are wanted: ten times faster
+    than through message objects.
 
     Raises:
         BagError: bytes that are no such message.
@@ -112,15 +117,15 @@ def read_boxes(data: bytes | memoryview) -> tuple[int, tuple[F64, list[str], lis
     try:
         cdr = _Cdr(data)
         stamp_ns = cdr.stamp_ns()
-        for _ in range(cdr.numbers("I", 4)[0]):
+        for _ in range(cdr.read("I")[0]):
             cdr.stamp_ns()
             name, score = "", -math.inf
-            results = cdr.numbers("I", 4)[0]
+            results = cdr.read("I")[0]
             for _ in range(results):
-                candidate, value = cdr.text(), cdr.numbers("44d", 8)[0]  # the score; a pose and its covariance
+                candidate, (value,) = cdr.text(), cdr.read(_RESULT)
                 if value > score:
                     name, score = candidate, value
-            boxes.append(cdr.numbers("5d", 8))
+            boxes.append(cdr.read("5d"))
             ids.append(cdr.text())
             names.append(name)
             scores.append(score if results else 1.0)

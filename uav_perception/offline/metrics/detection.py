@@ -102,9 +102,14 @@ def _match(truth: F64, found: F64) -> tuple[Bool, Bool]:
     crowd = truth[:, 6] != 0
     iou = _overlap(found[:, 2:6], truth[:, 2:6], crowd)
     skip = np.array([_outside(truth, area) | crowd for area in AREAS])[:, None, :]  # (areas, 1, G)
+    near = iou >= THRESHOLDS[0]
+    alone = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None]  # pairs no other box contests
+    d, g = np.nonzero(alone)
+    hit = iou[d, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
+    matched[d], ignored[d] = hit, np.where(hit, skip[:, 0, g].T[:, :, None], ignored[d])
     taken = np.zeros((len(AREAS), len(THRESHOLDS), len(truth)), bool)
     area_index, threshold_index = np.indices(taken.shape[:2])
-    for d in np.flatnonzero((iou >= THRESHOLDS[0]).any(axis=1)):
+    for d in np.flatnonzero(near.any(axis=1) & ~alone.any(axis=1)):
         free = (iou[d] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd | ~taken)
         # objects that count come before those that do not; among equals the last wins, as in COCO's loop
         worth = np.where(free, iou[d] + np.where(skip, 0.0, 2.0), -1.0)[:, :, ::-1]
