@@ -18,7 +18,7 @@ BINS = 8  # a power of two
 def describe(image: U8, xyxy_px: ArrayLike) -> F32:
     """(N, D) descriptions of boxes in a BGR image, each of unit length; a box outside the image gives zeros.
 
-    Half of the length is the colour layout (Lab means of 4x4 cells about the box's mean, and that mean's hue), half
+    Half of the length is the colour layout (Lab of 4x4 cells about their mean, and the hue of that mean), half
     the histogram of gradient directions of 4x4 cells (Dalal and Triggs 2005, unsigned, soft magnitude).
     """
     boxes = np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4)
@@ -31,17 +31,16 @@ def describe(image: U8, xyxy_px: ArrayLike) -> F32:
             cv2.resize(image[y1:y2, x1:x2], (PATCH_PX, PATCH_PX), dst=patch, interpolation=cv2.INTER_AREA)
     if not len(boxes):
         return np.zeros((0, CELLS * CELLS * (3 + BINS) + 3), np.float32)
-    lab = np.asarray(cv2.cvtColor(patches.reshape(-1, PATCH_PX, 3), cv2.COLOR_BGR2LAB)).reshape(patches.shape)
-    cells: F32 = np.asarray(lab, dtype=np.float32)
-    described = np.concatenate([_colour(cells), _gradients(np.ascontiguousarray(cells[..., 0]))], axis=1)
+    stacked = patches.reshape(-1, PATCH_PX, 3)  # one picture: the means of cells do not reach across patches
+    cells = cv2.resize(stacked, (CELLS, len(boxes) * CELLS), interpolation=cv2.INTER_AREA)
+    lab = np.asarray(cv2.cvtColor(cells, cv2.COLOR_BGR2LAB), dtype=np.float32).reshape(-1, CELLS * CELLS, 3) - 128.0
+    grey = np.asarray(cv2.cvtColor(stacked, cv2.COLOR_BGR2GRAY), dtype=np.float32).reshape(patches.shape[:3])
+    described = np.concatenate([_colour(lab), _gradients(grey)], axis=1)
     return np.asarray(described * known[:, None], dtype=np.float32)
 
 
-def _colour(lab: F32) -> F32:
-    """(N, 51) of (N, P, P, 3)."""
-    stacked = lab.reshape(-1, PATCH_PX, 3)  # one picture: the means of cells do not reach across patches
-    cells = np.asarray(cv2.resize(stacked, (CELLS, len(lab) * CELLS), interpolation=cv2.INTER_AREA)) - 128.0
-    cells = cells.reshape(-1, CELLS * CELLS, 3)
+def _colour(cells: F32) -> F32:
+    """(N, 51) of the Lab means (N, cells, 3)."""
     mean = cells.mean(axis=1)
     layout = (cells - mean[:, None]).reshape(len(cells), -1) / 4
     return _half_unit(np.concatenate([layout, mean * [1.0, 3.0, 3.0]], axis=1))  # hue says more than shade
