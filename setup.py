@@ -66,8 +66,8 @@ setup(
     package_data={NAME: ["py.typed", "sim/demo/*", "ros/interfaces/**/*", "offline/templates/*"]},
     data_files=data_files,
     zip_safe=False,
-    install_requires=["numpy>=1.26", "pyyaml>=6", "scipy>=1.11", "onnxruntime>=1.17", "rosbags>=0.10.6",
-                      "pymavlink>=2.4.40", "rich>=13"],
+    install_requires=["numpy>=1.26", "pyyaml>=6", "scipy>=1.11", "onnxruntime>=1.21", "rosbags>=0.11.7",
+                      "pymavlink>=2.4.40", "rich>=13", "lz4>=4", "backports.zstd>=1; python_version < '3.14'"],
     extras_require={
         # a robot has its own OpenCV (a Jetson's with GStreamer) and its distro's ROS 2; other machines take these
         "opencv": ["opencv-contrib-python-headless>=4.8"],

@@ -113,9 +113,10 @@ class VideoPictures:
                               "convert it, for example to H.264 in mp4")
 
     def _open(self) -> cv2.VideoCapture:
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4.8 has the function at its top
+        level = log.setLogLevel(0)  # silent: what is wrong is said below, in one line
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
         if not capture.isOpened():
             raise SourceError(f"video {self._path}", "a video OpenCV's FFmpeg opens",
                               "convert it, for example to H.264 in mp4")
