@@ -2,8 +2,9 @@
 
     camera -> detect -> track -> depth/pose -> (flight link)
 
-The live graph runs the same stage objects on threads of their own (``ros/``); offline evaluation calls ``step`` for
-every frame of a bag. Both see the same records, so what is measured offline is what flies.
+The live graph runs the same stage objects on threads of their own (``ros/``); offline evaluation does what ``step``
+does for every frame of a bag, in order, with the stages side by side (``offline/stages.py``). All see the same records,
+so what is measured offline is what flies.
 """
 
 from __future__ import annotations

@@ -172,7 +172,8 @@ def test_nonsense_selection_changes_nothing_but_is_said(graph, client):
     publisher = client.node.create_publisher(BoundingBox2D, f"{NS}/target/select", 10)
     assert client.until(lambda: publisher.get_subscription_count() > 0)
     publisher.publish(BoundingBox2D(size_x=-1.0))
-    assert client.until(lambda: int(convert.status_values(client.last_diagnostics("uav1/tracker")).get("failed", 0)) > 0)
+    assert client.until(
+        lambda: int(convert.status_values(client.last_diagnostics("uav1/tracker")).get("failed", 0)) > 0)
     assert graph["perception"].poll() is None
 
 

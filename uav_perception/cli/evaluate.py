@@ -42,12 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; exit 0, or 1 when a recording failed or a score got worse."""
     from ..depth_pose.estimator import base_from_optical
-    from ..offline.evaluate import STAGES, Options
+    from ..offline.evaluate import Options
     from ..offline.html import write_evaluation
     from ..offline.live import compare_live
     from ..offline.recording import find_recordings
     from ..offline.report import text
     from ..offline.runner import make_jobs, run_jobs
+    from ..offline.stages import STAGES
     from ..offline.summary import compare, load_report, report_of
     from ..offline.verify import AGREE
 

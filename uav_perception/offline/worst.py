@@ -41,7 +41,8 @@ class WorstFrames:
 
     def _draw(self, result: FrameResult, truth: BoxTruth | None) -> U8:
         width = self._config.picture_px
-        picture = overlay.draw(result.frame, result.detections, result.tracks, result.target, None, self.class_names, width)
+        picture = overlay.draw(result.frame, result.detections, result.tracks, result.target, None, self.class_names,
+                               width)
         scale = picture.shape[1] / result.frame.image.shape[1]
         for box in truth.xyxy_px if truth else ():
             x1, y1, x2, y2 = (int(v) for v in np.rint(box * scale))

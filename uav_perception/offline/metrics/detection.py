@@ -104,9 +104,9 @@ def _match(truth: F64, found: F64) -> tuple[Bool, Bool]:
     skip = np.array([_outside(truth, area) | crowd for area in AREAS])[:, None, :]  # (areas, 1, G)
     near = iou >= THRESHOLDS[0]
     alone = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None]  # pairs no other box contests
-    d, g = np.nonzero(alone)
-    hit = iou[d, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
-    matched[d], ignored[d] = hit, np.where(hit, skip[:, 0, g].T[:, :, None], ignored[d])
+    rows, g = np.nonzero(alone)
+    hit = iou[rows, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
+    matched[rows], ignored[rows] = hit, np.where(hit, skip[:, 0, g].T[:, :, None], ignored[rows])
     taken = np.zeros((len(AREAS), len(THRESHOLDS), len(truth)), bool)
     area_index, threshold_index = np.indices(taken.shape[:2])
     for d in np.flatnonzero(near.any(axis=1) & ~alone.any(axis=1)):
