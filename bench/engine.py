@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from uav_perception.builder.accuracy import DetectionTask, LabelledSet, cpu_name, latency_ms, output_error_percent
-from uav_perception.builder.build import Request, build
+from uav_perception.builder.build import build
 from uav_perception.builder.data import draw, preprocess_of
 from uav_perception.builder.ort_tools import quantize_static_default
+from uav_perception.builder.quantiser import Request
 from uav_perception.config import BuilderConfig, DetectorConfig
 from uav_perception.detect.coco import parse_maps
 from uav_perception.engine.onnxruntime import OnnxRuntimeEngine

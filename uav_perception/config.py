@@ -291,6 +291,8 @@ class BuilderConfig(_Checked):
     seed: int = param(0, "seed of the draw", lo=0, hi=2**31 - 1)
     method: str = param("auto", "range method; auto = the one with the least output error",
                         choices=("auto", "mse", "percentile", "minmax", "entropy"))
+    equalise: str = param("auto", "cross-layer equalisation of channel ranges; auto = where it lowers the output error",
+                          choices=("auto", "on", "off"))
     judge_pictures: int = param(4, "drawn pictures on which candidates are compared", lo=1, hi=1000)
     goal_percent: float = param(15.0, "output error (RMS, percent) sought when no gate is given", lo=0.0, hi=1000.0)
     max_float_share: float = param(0.3, "at most this share of the layers is left in float", lo=0.0, hi=1.0)

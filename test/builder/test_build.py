@@ -15,6 +15,7 @@ import pytest
 
 from uav_perception.builder import build as builder
 from uav_perception.builder.inspect import compare, inspect
+from uav_perception.builder.quantiser import Request
 from uav_perception.cli.main import main
 from uav_perception.engine.manifest import read_manifest, sha256_of
 from uav_perception.engine.select import open_engine
@@ -153,11 +154,11 @@ def test_full_disk_leaves_the_older_engine(built: Path, toy: Path, pictures: Pat
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(*((builder, "_save") if where == "write" else (builder.os, "replace")), full)
+    monkeypatch.setattr(*((builder, "save_quantised") if where == "write" else (builder.os, "replace")), full)
     from uav_perception.builder.data import draw, preprocess_of
     from uav_perception.engine.onnxruntime import OnnxRuntimeEngine
 
-    request = builder.Request(toy, built, draw([pictures], 4, 1), ("pictures",), preprocess_of(OnnxRuntimeEngine(toy)))
+    request = Request(toy, built, draw([pictures], 4, 1), ("pictures",), preprocess_of(OnnxRuntimeEngine(toy)))
     with pytest.raises(WorkFailed, match="No space left"):
         builder.build(request)
     monkeypatch.undo()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from uav_perception.builder.accuracy import output_error_percent, run
-from uav_perception.builder.build import calibrate
 from uav_perception.builder.calibrate import collect
 from uav_perception.builder.data import draw, parse_preprocess
 from uav_perception.builder.graph import load_float_model, name_nodes
 from uav_perception.builder.prepare import prepare
 from uav_perception.builder.qdq import activation_params, quantise_weight
+from uav_perception.builder.quantiser import calibrate
 from uav_perception.builder.ranges import METHODS, TensorStats, clamped, merged
 from uav_perception.builder.rounding import round_weight
 from uav_perception.builder.search import fewest_in_float

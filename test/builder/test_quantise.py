@@ -15,10 +15,10 @@ import pytest
 
 from uav_perception.builder import search
 from uav_perception.builder.accuracy import layer_snr_db, output_error_percent, run
-from uav_perception.builder.build import calibrate
 from uav_perception.builder.graph import head_layers, load_float_model, name_nodes, weighted_layers
 from uav_perception.builder.placement import float_by_rule, place
 from uav_perception.builder.plan import build_plan
+from uav_perception.builder.quantiser import calibrate
 from uav_perception.builder.search import Calibrated, channel_noise, layers_on_large_maps, sensitivity_percent
 from uav_perception.engine.tensorrt import load_tensorrt
 from uav_perception.errors import InputError, MissingDependency, ModelError

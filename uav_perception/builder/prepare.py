@@ -9,15 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
+from .equalise import equalise
 from .graph import Model, Node, attribute, clone, constants, consumers, infer_shapes, producers, set_weight, shapes
 from .tails import heads_as_rows
 
 Offset = tuple[str, int, int]  # source tensor, row, column
 
 
-def prepare(model: Model, target: str) -> Model:
-    """All exact rewrites that help ``target``; the function computed stays the same."""
+def prepare(model: Model, target: str, equalised: bool = False) -> Model:
+    """All exact rewrites that help ``target``; the function computed stays the same.
+
+    Args:
+        equalised: rescale channels across layers too, see ``equalise``.
+    """
     merged = infer_shapes(_cascade_pools(_merge_focus(clone(model))))
+    if equalised:
+        equalise(merged)
     return heads_as_rows(merged) if target == "onnxruntime" else merged
 
 

@@ -35,7 +35,7 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
     a = manifest.accuracy
     shown: dict[str, Any] = {"engines": ", ".join(f"{f.file} ({f.backend} {f.precision})" for f in manifest.files)}
     if "method" in a:
-        shown["ranges"] = a["method"]
+        shown["ranges"] = a["method"] + (", channels equalised across layers" if a.get("equalised") else "")
         shown["output error"] = f"{a['output_error_percent']:.2f} %"
         shown["layers in INT8"] = a["layers_int8"]
         shown["layers in float"] = ", ".join(a["layers_float"]) or "none"

@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--preprocess", default="", metavar="K=V,...",
                        help="when the model does not say: color, mean, scale, fit, align, pad_value")
     build.add_argument("--method", choices=("auto", "mse", "percentile", "minmax", "entropy"), help="range method")
+    build.add_argument("--equalise", choices=("auto", "on", "off"), help="cross-layer equalisation of channel ranges")
     build.add_argument("--plan", choices=("fastest", "fixed"),
                        help="fixed: choose float layers without a clock, so that every machine writes the same file")
     build.add_argument("--pictures", type=int, metavar="N", help="calibration pictures drawn")
@@ -62,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _build(args: argparse.Namespace) -> int:
     from ..builder.accuracy import DetectionTask, LabelledSet
-    from ..builder.build import Request, build
+    from ..builder.build import build
     from ..builder.data import draw, preprocess_of
+    from ..builder.quantiser import Request
     from ..engine.onnxruntime import OnnxRuntimeEngine
 
-    given = {"method": args.method, "plan": args.plan, "pictures": args.pictures, "seed": args.seed}
+    given = {"method": args.method, "plan": args.plan, "equalise": args.equalise,
+             "pictures": args.pictures, "seed": args.seed}
     config = make(BuilderConfig, {k: v for k, v in given.items() if v is not None})
     if args.gate is not None and not args.gate >= 0:
         raise InputError(f"--gate {args.gate}", "a number >= 0", "correct the gate")
