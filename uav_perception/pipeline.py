@@ -2,15 +2,15 @@
 
     camera -> detect -> track -> depth/pose -> (flight link)
 
-The live graph runs the same stage objects on threads of their own (``ros/``); offline evaluation does what ``step``
-does for every frame of a bag, in order, with the stages side by side (``offline/stages.py``). All see the same records,
+The live graph runs the same stage objects on threads of their own (``ros/``); offline evaluation takes every frame of a
+bag through ``follow``, while the next ones are decoded and detected (``offline/stages.py``). Both see the same records,
 so what is measured offline is what flies.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .config import FlightConfig
 from .depth_pose import DepthPoseEstimator
@@ -41,14 +41,19 @@ class Pipeline:
 
     def step(self, frame: Frame, height_agl_m: float | None = None) -> FrameResult:
         """Run every stage on ``frame``; deterministic given the same frames."""
-        t0 = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         detections = self.detector.detect(frame) if self.detector else None
-        t1 = time.perf_counter_ns()
+        took = time.perf_counter_ns() - started
+        result = self.follow(frame, detections, height_agl_m)
+        return replace(result, elapsed_ns={"detector": took, **result.elapsed_ns})
+
+    def follow(self, frame: Frame, detections: Detections | None, height_agl_m: float | None = None) -> FrameResult:
+        """The stages that remember earlier frames, on ``frame`` and what was detected in it."""
+        t0 = time.perf_counter_ns()
         tracks = self.tracker.update(frame, detections)
-        t2 = time.perf_counter_ns()
+        t1 = time.perf_counter_ns()
         depth_pose = self.depth_pose.update(frame, height_agl_m, tracks=tracks) if self.depth_pose else None
-        t3 = time.perf_counter_ns()
-        elapsed = {"detector": t1 - t0, "tracker": t2 - t1, "depth_pose": t3 - t2}
+        elapsed = {"tracker": t1 - t0, "depth_pose": time.perf_counter_ns() - t1}
         return FrameResult(frame, detections, tracks, self.tracker.target, depth_pose, elapsed)
 
 

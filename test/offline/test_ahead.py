@@ -35,8 +35,8 @@ def doubled(items: Generator[int, None, None]) -> Generator[int, None, None]:
 
 def test_everything_comes_in_order_through_any_number_of_threads() -> None:
     source = Source(50)
-    assert list(ahead(doubled(ahead(source.items(), 3, "first")), 2, "second")) == [2 * i for i in range(50)]
-    assert source.threads == {"first_0"} and source.closed
+    assert list(ahead(doubled(ahead(source.items(), 3)), 2)) == [2 * i for i in range(50)]
+    assert source.threads == {"ahead_0"} and source.closed
 
 
 def test_no_more_is_computed_ahead_than_allowed() -> None:

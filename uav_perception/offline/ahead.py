@@ -1,4 +1,4 @@
-"""Stages of one recording side by side: each over the same frames in the same order, so the results are the same."""
+"""Computing the next items while the last ones are used: the same items, sooner."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Generator[T, None, None], most: int, name: str = "ahead") -> Generator[T, None, None]:
+def ahead(items: Generator[T, None, None], most: int) -> Generator[T, None, None]:
     """The items, computed on a thread of its own, at most ``most`` of them before they are asked for.
 
     What ``items`` raises is raised where its item would have come. When this generator is closed, so is ``items``.
     """
-    with ThreadPoolExecutor(1, name) as thread:
+    with ThreadPoolExecutor(1, "ahead") as thread:
         coming: deque[Future[list[T]]] = deque(thread.submit(_next, items) for _ in range(most))
         try:
             while item := coming.popleft().result():

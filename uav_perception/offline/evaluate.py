@@ -65,9 +65,13 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
 
 
 def offline_config(config: FlightConfig, settings: EvaluateConfig, options: Options) -> FlightConfig:
-    """The stages' parameters with what would make results depend on speed or machine taken out."""
+    """The stages' parameters without what would make results depend on speed or machine.
+
+    Nor is the motion mask computed: no truth exists for it, and no other result depends on it.
+    """
     floor = min(settings.score_floor, config.detector.score_min)
     config = config.with_values("detector", score_min=floor, threads=config.detector.threads or 1)
+    config = config.with_values("depth_pose", motion_mask=False, threads=config.depth_pose.threads or 1)
     return config.with_values("tracker", budget_ms=0.0)
 
 
@@ -121,7 +125,7 @@ class _Run:
             self._digest.update(f"{track.id}{track.state.value}".encode() + track.xyxy_px.tobytes())
         said = result.depth_pose
         if said is not None:
-            for array in (said.ego_motion.to_from if said.ego_motion else None, said.motion_mask,
+            for array in (said.ego_motion.to_from if said.ego_motion else None,
                           said.pose.position_m if said.pose else None, said.depth.depth if said.depth else None):
                 self._digest.update(b"-" if array is None else array.tobytes())
 

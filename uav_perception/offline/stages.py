@@ -1,7 +1,7 @@
-"""All stages over all frames of one recording, side by side: every stage sees every frame, in order.
+"""All stages over all frames of one recording: every stage sees every frame, in order.
 
-Each stage has a thread of its own and works a few frames ahead of the next. None sees anything else than it would if
-one thread took them in turn, so that nothing but the time depends on it.
+The next frames are decoded and detected on a second thread meanwhile; neither remembers earlier frames, so that changes
+nothing but the time. (The stages behind are Python for the most part: more threads would only wait for each other.)
 """
 
 from __future__ import annotations
@@ -54,19 +54,13 @@ class Stages:
         pipeline: fresh stages; without a detector the recorded detections are tracked, if there are any.
         score_min: detections below are scored, but not tracked.
         target: see ``Options``.
-        most: frames a stage works ahead of the next.
+        most: frames decoded and detected ahead of the tracker.
     """
 
     def __init__(self, recording: Recording, pipeline: Pipeline, score_min: float, target: str, most: int) -> None:
         self._recording, self._pipeline, self._score_min = recording, pipeline, score_min
         self._target, self._most = target, most
         self._locked: str | None = None
-
-    def __iter__(self) -> Generator[Followed, None, None]:
-        results = self._track(ahead(self._prepare(), self._most, "detector"))
-        if self._pipeline.depth_pose is not None:
-            results = self._look_deep(ahead(results, self._most, "tracker"))
-        return ahead(results, self._most, "last")
 
     def _prepare(self) -> Generator[Prepared, None, None]:
         """Decode and detect: neither remembers earlier frames."""
@@ -78,40 +72,23 @@ class Stages:
             yield Prepared(frame, detections, took)
             started = time.perf_counter_ns()
 
-    def _track(self, frames: Generator[Prepared, None, None]) -> Generator[Followed, None, None]:
+    def __iter__(self) -> Generator[Followed, None, None]:
         """Follow what was detected, here or when the flight was recorded; lock the target when it appears."""
-        tracker, detector = self._pipeline.tracker, self._pipeline.detector
-        names = detector.class_names if detector else ()
-        with contextlib.closing(frames):
+        names = self._pipeline.detector.class_names if self._pipeline.detector else ()
+        truth = self._recording.truth
+        with contextlib.closing(ahead(self._prepare(), self._most)) as frames:
             for one in frames:
                 stamp_ns, scored = one.frame.stamp_ns, one.detections
-                truth = self._recording.truth.boxes(stamp_ns)
-                if detector is None:
-                    recorded = self._recording.truth.recorded_detections(stamp_ns)
-                    if recorded is not None:
-                        names = tuple(dict.fromkeys((*names, *recorded.names)))
-                        scored = _as_detections(recorded, names, stamp_ns)
+                recorded = truth.recorded_detections(stamp_ns) if self._pipeline.detector is None else None
+                if recorded is not None:
+                    names = tuple(dict.fromkeys((*names, *recorded.names)))
+                    scored = _as_detections(recorded, names, stamp_ns)
                 flown = _above(scored, self._score_min) if scored is not None else Detections.empty(stamp_ns)
-                started = time.perf_counter_ns()
-                tracks = tracker.update(one.frame, flown)
-                took = {**one.elapsed_ns, "tracker": time.perf_counter_ns() - started}
-                result = FrameResult(one.frame, flown, tracks, tracker.target, None, took)
-                just_locked = self._locked is None and truth is not None and self._lock(truth)
-                yield Followed(result, scored, truth, names, self._locked, just_locked)
-
-    def _look_deep(self, frames: Generator[Followed, None, None]) -> Generator[Followed, None, None]:
-        """Depth and ego-motion."""
-        stage = self._pipeline.depth_pose
-        assert stage is not None
-        with contextlib.closing(frames):
-            for one in frames:
-                frame = one.result.frame
-                height = self._recording.truth.height_agl_m(frame.stamp_ns)
-                started = time.perf_counter_ns()
-                said = stage.update(frame, height, tracks=one.result.tracks)
-                took = {**one.result.elapsed_ns, "depth_pose": time.perf_counter_ns() - started}
-                result = dataclasses.replace(one.result, depth_pose=said, elapsed_ns=took)
-                yield dataclasses.replace(one, result=result)
+                result = self._pipeline.follow(one.frame, flown, truth.height_agl_m(stamp_ns))
+                result = dataclasses.replace(result, elapsed_ns={**one.elapsed_ns, **result.elapsed_ns})
+                boxes = truth.boxes(stamp_ns)
+                just_locked = self._locked is None and boxes is not None and self._lock(boxes)
+                yield Followed(result, scored, boxes, names, self._locked, just_locked)
 
     def _lock(self, truth: BoxTruth) -> bool:
         """Lock the target the options ask for, at its first appearance."""
