@@ -260,13 +260,16 @@ def test_black_frames_hide_targets_and_nothing_is_claimed():
     assert tracks == ()
 
 
-def test_frozen_frames_do_not_raise_and_unseen_tracks_end():
-    scene, tracker = Scene(), stage()
+def test_frozen_frames_are_no_evidence_and_all_tracks_end():
+    scene, tracker = Scene(), stage("lsart")
     run_locked(scene, tracker, 1.0, "id")
     frozen = scene.frame(1.0).image
     for k in range(40):
-        tracks = tracker.update(Frame(k, round((11 + k / 10) * S), frozen), None)
-    assert [t.id for t in tracks] == [1]  # the lock's image still supports it; the other was never seen again
+        stamp_ns = round((11 + k / 10) * S)
+        tracks = tracker.update(Frame(k, stamp_ns, frozen), replace(scene.detections(1.0, 0, 1), stamp_ns=stamp_ns))
+        assert tracker.target.state in ("OCCLUDED", "LOST") or k < 4
+    assert tracker.target.state == "LOST" and tracks == ()
+    assert tracker.refused["detections of a frozen picture"] > 30
 
 
 def test_target_leaving_the_image_is_not_claimed():
@@ -289,7 +292,7 @@ class _Blind:
         self.started_ns = frame.stamp_ns
         return self.track
 
-    def update(self, frame, detections=None):
+    def update(self, frame, detections=None, others_xyxy_px=None):
         sees = frame.stamp_ns - self.started_ns < S // 2
         self.track = replace(self.track, stamp_ns=frame.stamp_ns,
                              state=TrackState.TRACKED if sees else TrackState.OCCLUDED,
@@ -311,7 +314,7 @@ def test_the_detector_shows_the_tracker_its_target_again(detector_sees):
 class _Astray(_Blind):
     """A target tracker that says it is sure and slides away."""
 
-    def update(self, frame, detections=None):
+    def update(self, frame, detections=None, others_xyxy_px=None):
         self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=self.track.xyxy_px - [0, 6, 0, 6],
                              last_seen_ns=frame.stamp_ns)
         return self.track
@@ -326,13 +329,49 @@ def test_a_tracker_gone_astray_is_brought_back_by_the_detector():
     assert [target.state for _, target, _ in runs[6:]].count("ACQUIRING") >= 2
 
 
+class _Sure(_Blind):
+    """A target tracker that always says it sees its target, where the first car would be."""
+
+    doubts = 0
+
+    def update(self, frame, detections=None, others_xyxy_px=None):
+        box = np.asarray(Scene().box(frame.stamp_ns / S - 10), np.float32)
+        self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=box, last_seen_ns=frame.stamp_ns)
+        return self.track
+
+    def doubt(self):
+        self.doubts += 1
+
+
+def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
+    """The detector sees the other car as before, and nothing where the target tracker says that the first one is."""
+    target = _Sure()
+    scene, tracker = Scene(), Tracker(TrackerConfig(), lambda: target)
+    runs = run_locked(scene, tracker, 5.0, "id", detect=lambda t: (0, 1) if t < 2.0 else (1,))
+    assert {status.state for t, status, _ in runs if 0.5 < t < 2.5} == {"LOCKED"}  # a few misses are no proof
+    assert {status.state for t, status, _ in runs if t > 4.0} == {"OCCLUDED"} and target.doubts >= 1
+    for k in range(75, 150):  # nor later, as long as nothing else confirms it
+        tracker.update(scene.frame(k / 15, k), scene.detections(k / 15, 1) if k % 3 == 0 else None)
+        assert tracker.target.state in ("OCCLUDED", "LOST")
+    assert tracker.target.state == "LOST"
+    tracker.update(scene.frame(10.0, 150), scene.detections(10.0, 0, 1))
+    tracker.update(scene.frame(10.1, 151), None)
+    assert tracker.target.state == "LOCKED"  # seen again by both
+
+
+def test_a_lock_on_what_the_detector_never_saw_is_not_doubted():
+    scene, tracker = Scene(), Tracker(TrackerConfig(), _Sure)
+    for _, target, _ in run_locked(scene, tracker, 5.0, "box", detect=lambda t: (1,))[9:]:
+        assert target.state == "LOCKED"
+
+
 class _Breaking:
     """A target tracker that breaks after its start, as a network engine may."""
 
     def start(self, frame, box_xyxy_px, track_id=0, class_id=-1):
         return Track(frame.stamp_ns, track_id, TrackState.TRACKED, box_xyxy_px, (0, 0), 1.0, class_id, frame.stamp_ns)
 
-    def update(self, frame, detections=None):
+    def update(self, frame, detections=None, others_xyxy_px=None):
         raise RuntimeError("CUDA error 700\nand more")
 
 

@@ -14,12 +14,16 @@ class TargetTracker(Protocol):
     """One target, one-pass. ``start`` may be called again to begin anew.
 
     ``update`` never raises on bad frames: it says OCCLUDED or LOST. The returned track's ``score`` is its quality
-    0..1 and ``last_seen_ns`` the last frame whose image supported the box. ``detections`` help to find a lost target.
+    0..1 and ``last_seen_ns`` the last frame whose image supported the box. ``detections`` help to find a lost target;
+    ``others_xyxy_px`` (N, 4) are known to be something else. ``doubt`` says that what it holds is not its target.
     """
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track: ...
 
-    def update(self, frame: Frame, detections: Detections | None = None) -> Track: ...
+    def update(self, frame: Frame, detections: Detections | None = None,
+               others_xyxy_px: ArrayLike | None = None) -> Track: ...
+
+    def doubt(self) -> None: ...
 
 
 @runtime_checkable

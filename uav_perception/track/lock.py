@@ -25,8 +25,9 @@ _STATE_OF = {TrackState.TENTATIVE: "ACQUIRING", TrackState.TRACKED: "LOCKED", Tr
 class TargetLock:
     """Holds at most one target; ``make`` builds its tracker when the first lock needs it (it may load a network)."""
 
-    def __init__(self, make: Callable[[], TargetTracker]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[], TargetTracker], lost_s: float) -> None:
+        self._make, self._lost_s = make, lost_s
+        self.doubted = False  # what the tracker holds is not believed until something else confirms it
         self._tracker: TargetTracker | None = None
         self._track: Track | None = None
         self._state, self._message = "NONE", ""
@@ -62,6 +63,7 @@ class TargetLock:
             self._tracker = self._make()
         self._track = self._tracker.start(frame, box, track_id, class_id)
         self._state, self._message, self._stamp_ns = "ACQUIRING", "", frame.stamp_ns
+        self.doubted = False
         self._seen.clear()
 
     def release(self) -> None:
@@ -80,14 +82,29 @@ class TargetLock:
         """Whether a target is locked, out of sight, and may be found again in this scene."""
         return self._state == "OCCLUDED" or (self._state == "LOST" and not self._message)
 
-    def update(self, frame: Frame, detections: Detections | None) -> None:
-        """Follow the target into ``frame``; ``detections`` (at this frame's stamp) help to find it again."""
+    def doubt(self) -> None:
+        """What its tracker holds is not the target: OCCLUDED until something else confirms it."""
+        if self._tracker is not None and self._track is not None and self._state in ("ACQUIRING", "LOCKED"):
+            self._tracker.doubt()
+            self._track, self._state = replace(self._track, state=TrackState.OCCLUDED), "OCCLUDED"
+            self.doubted = True
+
+    def corroborate(self) -> None:
+        """Something else sees the target where its tracker does."""
+        self.doubted = False
+
+    def update(self, frame: Frame, detections: Detections | None, others_xyxy_px: ArrayLike | None = None) -> None:
+        """Follow the target into ``frame``.
+
+        ``detections`` (at this frame's stamp) help to find it again, where it is not known that it is another
+        (``others_xyxy_px``).
+        """
         self._stamp_ns = frame.stamp_ns
         following = self._state in ("ACQUIRING", "LOCKED") or self.searching
         if not following or self._tracker is None or self._track is None:
             return
         try:
-            track = self._tracker.update(frame, detections)
+            track = self._tracker.update(frame, detections, others_xyxy_px)
         except Exception as e:  # whatever an engine throws: the identities of the others must go on
             self._state = "FAILED"
             self._message = f"target tracker failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
@@ -97,6 +114,10 @@ class TargetLock:
                               "fix the tracker")
         if track.state is TrackState.TRACKED and track.last_seen_ns < frame.stamp_ns:
             track = replace(track, state=TrackState.OCCLUDED)  # LOCKED means: in this image
-        self._track, self._state, self._message = track, _STATE_OF[track.state], ""
-        if self._state == "LOCKED":
+        if track.state is TrackState.TRACKED:
             self._seen.append(track)
+            if self.doubted:
+                gone = frame.stamp_ns - self._track.last_seen_ns > self._lost_s * 1e9
+                track = replace(track, state=TrackState.LOST if gone else TrackState.OCCLUDED,
+                                last_seen_ns=self._track.last_seen_ns)
+        self._track, self._state, self._message = track, _STATE_OF[track.state], ""

@@ -8,12 +8,13 @@ contrast refines the box; the peak's quality decides whether the frame is eviden
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..config import LsartConfig, TrackerConfig
+from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from . import TargetTracker
 from .camera_motion import CameraMotion
@@ -23,11 +24,20 @@ from .krr import C64, CrossPatchRegression, fft2
 from .regions import RegionRegression
 from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, peak_quality, places_to_search
-from .target import TargetTrack, checked_start_box
+from .target import TargetTrack, checked_start_box, same_picture
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A place in this frame that looks like the target; ``quality`` 0..1."""
+
+    centre: F64
+    peak: Peak
+    quality: float
 
 
 class LsartTracker:
@@ -54,86 +64,128 @@ class LsartTracker:
             [AxisFilter((1, -1), 9, 1.025, 1e-2, 0.04)] if c.aspect else [])
         self._figure = FigureGround(0.02, 0.15) if c.figure else None
         self._camera = CameraMotion(160, 40) if c.camera_motion else None
+        if self._camera:
+            self._camera.step(frame.image, box[None])
         self._confidence = Confidence(c)
-        self._velocity = np.zeros(2)  # px a frame, the camera's own motion taken out
+        self._velocity = np.zeros(2)  # px/s against the background
+        self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = 0
-        self._previous: U8 | None = None
-        self._last_evidence = self._centre, self._size
+        self._previous = frame.image
+        self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._learn(frame.image, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
-    def update(self, frame: Frame, detections: Detections | None = None) -> Track:
+    def update(self, frame: Frame, detections: Detections | None = None,
+               others_xyxy_px: ArrayLike | None = None) -> Track:
         c, image = self._config, frame.image
         size = np.array(image.shape[1::-1], dtype=np.float64)
         if (size != self._image_size).any():
             self._resize(size)
-        if not self._out.accepts(frame) or float(image[::16, ::16].std()) < c.contrast_min:
-            return self._report(frame, 0.0)  # out of order, or nothing in the picture
+        last_ns = self._out.track.stamp_ns
+        before, self._previous = self._previous, image
+        blank = float(image[::16, ::16].std()) < c.contrast_min
+        if not self._out.accepts(frame) or blank or same_picture(image, before):
+            return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
-        if self._unseen:
-            self._coast(image)
-        peak, window = self._search(image, detections)
-        quality = peak_quality(peak)
-        if not self._unseen or quality >= c.quality_regain:
-            before = self._centre
-            offset = np.array(peak.offset) * c.cell_px
-            self._centre = np.clip(window.to_source(*offset), 0, size)
+        dt_s = (frame.stamp_ns - last_ns) * 1e-9
+        carried, reliable = self._predict(image, dt_s)
+        sight = self._search(image, detections, others_xyxy_px, self._unseen * dt_s)
+        if sight is not None:
+            self._centre = np.clip(sight.centre, 0, size)
             if not self._unseen:
                 self._fit_size(image)
-                if quality >= c.quality_min or not c.gate:  # follow a doubtful peak for a frame or two, learn nothing
-                    self._velocity = 0.85 * self._velocity + 0.15 * (self._centre - before)
-                    self._last_evidence = self._centre, self._size
-                    if self._frames % c.learn_every == 0:
+                if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
+                    if reliable and dt_s > 0:
+                        self._velocity = 0.85 * self._velocity + 0.15 * (self._centre - carried) / dt_s
+                    self._sights += 1
+                    self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
+                    self._anchor = self._centre, self._size
+                    if self._frames % c.learn_every == 0 and self._inside() > 0.9:
                         self._learn(image)
-        self._previous = image
-        return self._report(frame, quality)
+        return self._report(frame, 0.0 if sight is None else sight.quality)
+
+    def doubt(self) -> None:
+        """What it holds is not its target: search on."""
+        self._confidence.doubt()
+        self._unseen = max(1, self._unseen)
+
+    @property
+    def _box(self) -> F64:
+        return np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
+
+    def _inside(self) -> float:
+        """Share of the box inside the image."""
+        corners = np.clip([self._centre - self._size / 2, self._centre + self._size / 2], 0, self._image_size)
+        return float(np.prod(corners[1] - corners[0]) / self._size.prod())
 
     def _report(self, frame: Frame, quality: float) -> Track:
-        box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
         if not self._config.gate:
-            return self._out.seen(frame, box, quality)
+            return self._out.seen(frame, self._box, quality)
         unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             self._unseen = 0
-            return self._out.seen(frame, box, quality)
+            return self._out.seen(frame, self._box, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target
-                self._centre, self._size = self._last_evidence
-                box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
+                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._anchor[1]
             self._unseen += 1
-        return self._out.without_evidence(frame, state, box, quality)
+        return self._out.without_evidence(frame, state, self._box, quality)
 
     def _resize(self, size: F64) -> None:
         """The stream changed its resolution: the box keeps its share of the picture."""
         ratio = size / self._image_size
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
-        self._last_evidence = self._last_evidence[0] * ratio, self._last_evidence[1] * ratio
+        self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
         self._velocity = self._velocity * ratio
 
-    def _coast(self, image: U8) -> None:
-        """Move the box of an unseen target with the background, and on with its own fading velocity."""
-        if self._camera and self._previous is not None and self._previous.shape == image.shape:
-            box = np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
-            self._camera.reset()
-            self._camera.step(self._previous, box[None])
-            step = self._camera.step(image, box[None])
-            if step.reliable:
-                x, y, w = step.cur_from_prev @ [*self._centre, 1.0]
-                self._centre = np.array([x / w, y / w])
-        self._centre = np.clip(self._centre + self._velocity * 0.9**self._unseen, 0, self._image_size)
+    def _predict(self, image: U8, dt_s: float) -> tuple[F64, bool]:
+        """Move the box with the background, and on with the target's own velocity.
 
-    def _search(self, image: U8, detections: Detections | None) -> tuple[Peak, Crop]:
-        """The best peak of this frame's windows (one while the target is seen), with its window."""
+        Returns:
+            Where the background took the box's centre, and whether that is known.
+        """
+        carried, reliable = self._centre, False
+        if self._camera:
+            step = self._camera.step(image, self._box[None])
+            reliable = step.reliable
+            if reliable:
+                carried, anchor = _moved(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
+                self._centre = carried + self._velocity * dt_s
+                self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
+        if self._unseen:
+            self._velocity = self._velocity * np.exp(-dt_s / 2)
+        self._centre = np.clip(self._centre, 0, self._image_size)
+        return carried, reliable
+
+    def _search(self, image: U8, detections: Detections | None, others: ArrayLike | None, unseen_s: float
+                ) -> Sight | None:
+        """The best believable sight of this frame's windows (one while the target is seen)."""
         places = [self._centre]
         if self._unseen:
-            places = places_to_search(self._centre, self._size, self._image_size, self._unseen, detections,
-                                      self._config.search_ratio)
+            places = places_to_search(self._centre, self._size, self._image_size, self._unseen, unseen_s, detections)
         found = []
         for place in places:
             window = self._crop(image, place)
-            found.append((self._peak(self._features(window.image)), window))
-        return max(found, key=lambda f: f[0].value)
+            peak = self._peak(self._features(window.image))
+            centre = np.array(window.to_source(*np.array(peak.offset) * self._config.cell_px))
+            distance = float(np.linalg.norm(centre - self._centre) / np.sqrt(self._size.prod()))
+            if self._believable(centre, distance, peak, others):
+                found.append(Sight(centre, peak, peak_quality(peak)))
+        return max(found, key=lambda s: s.peak.value, default=None)
+
+    def _believable(self, centre: F64, distance: float, peak: Peak, others: ArrayLike | None) -> bool:
+        """Whether a peak may be the target: the farther from where it should be, the higher."""
+        c = self._config
+        share = (0.6 if self._unseen else 0.3) + 0.25 * distance
+        if peak.value < self._level * min(share, 0.8):
+            return False
+        if self._unseen and peak_quality(peak) < c.quality_regain:
+            return False
+        if others is not None and (self._unseen or distance > 0.5):
+            box = np.concatenate([centre - self._size / 2, centre + self._size / 2])
+            return not bool((box_iou(box, np.asarray(others)) > 0.4).any())
+        return True
 
     def _peak(self, maps: F32) -> Peak:
         """Where the target is in a window. The parts are asked only where the whole is not sure."""
@@ -183,6 +235,12 @@ class LsartTracker:
             self._krr.update_beta(self._model)
         if self._regions and turn % max(1, c.region_every // c.learn_every) == 0:
             self._regions.learn(self._regions.samples(maps))
+
+
+def _moved(cur_from_prev: F64, points: F64) -> F64:
+    """(N, 2) points where the background took them."""
+    q = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ cur_from_prev.T
+    return np.asarray(q[:, :2] / q[:, 2:])
 
 
 def fuse(whole: F32, parts: F32, weight: float, by_quality: bool) -> F32:

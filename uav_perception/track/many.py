@@ -172,6 +172,11 @@ class ManyTracker:
         like_itself = (t.found >= self._c.relock_looks) & (t.strangeness <= self._c.relock_strangeness)
         return bool((like_itself & (t.id == track_id)).any())
 
+    def established(self) -> set[int]:
+        """Ids of what was seen too often to be the continuation of a missing one, and is seen still."""
+        t = self._t
+        return set(t.id[t.confirmed & (t.missed == 0) & (t.hits > self._c.young_hits)].tolist())
+
     def _be_born(self, columns: Rows, detections: Detections, looks: F32 | None) -> None:
         if not len(columns):
             return

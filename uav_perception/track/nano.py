@@ -53,8 +53,12 @@ class NanoTracker:
         self._template = self._features(frame, TEMPLATE_PX, 1.0).copy()
         return self._out.start(frame, box, track_id, class_id)
 
-    def update(self, frame: Frame, detections: Detections | None = None) -> Track:
-        if not self._out.accepts(frame):
+    def doubt(self) -> None:
+        self._out.doubt()
+
+    def update(self, frame: Frame, detections: Detections | None = None,
+               others_xyxy_px: ArrayLike | None = None) -> Track:
+        if self._out.doubted or not self._out.accepts(frame):
             return self._out.without_evidence(frame, TrackState.LOST)
         search = self._features(frame, SEARCH_PX, SEARCH_PX / TEMPLATE_PX)
         logits, distances = (np.asarray(v)[0] for v in

@@ -34,8 +34,12 @@ class OpenCvTracker:
         self._tracker.init(frame.image, tuple(round(v) for v in (x1, y1, x2 - x1, y2 - y1)))
         return self._out.start(frame, np.array([x1, y1, x2, y2]), track_id, class_id)
 
-    def update(self, frame: Frame, detections: Detections | None = None) -> Track:
-        if not self._out.accepts(frame) or frame.image.shape != self._size:
+    def doubt(self) -> None:
+        self._out.doubt()
+
+    def update(self, frame: Frame, detections: Detections | None = None,
+               others_xyxy_px: ArrayLike | None = None) -> Track:
+        if self._out.doubted or not self._out.accepts(frame) or frame.image.shape != self._size:
             return self._out.without_evidence(frame, TrackState.LOST)
         found, box = self._tracker.update(frame.image)
         if not found:

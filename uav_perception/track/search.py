@@ -14,6 +14,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+REACH_PER_S = 3.0  # target sizes a second by which an unseen target may stray from where it should be
+
+
 @dataclass(frozen=True)
 class Peak:
     """The best place of a response. ``offset`` (dx, dy) in cells from no shift; ``value`` its height; ``apce`` its
@@ -62,6 +65,10 @@ class Confidence:
         self._weak = self._strong = 0
         self.state = TrackState.TRACKED
 
+    def doubt(self) -> None:
+        """The target is not where it seemed."""
+        self.state, self._strong = TrackState.OCCLUDED, 0
+
     def step(self, quality: float, unseen_s: float) -> TrackState:
         """The state after a frame of this quality, ``unseen_s`` seconds after the last evidence."""
         c = self._config
@@ -78,27 +85,27 @@ class Confidence:
         return self.state
 
 
-def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, detections: Detections | None,
-                     search_ratio: float) -> list[F64]:
+def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, unseen_s: float,
+                     detections: Detections | None) -> list[F64]:
     """Window centres to look at this frame for a target that is not seen, the likeliest first, three at most.
 
-    The predicted place; detections of about the target's size near it; then one window of a spiral that widens with
-    the frames since it was last seen and so, in time, covers the image.
+    The predicted place; the detection of about the target's size nearest to it; and one place of a disk that widens
+    with the time it was not seen (the golden ratio's steps leave no gaps).
     """
-    places = [centre]
+    places, side = [centre], float(np.sqrt(size.prod()))
+    reach = 1.0 + REACH_PER_S * unseen_s  # in target sizes
     if detections is not None and len(detections):
         boxes = detections.xyxy_px.astype(np.float64)
         middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6) / size.prod())))
-        distance = np.linalg.norm(middle - centre, axis=1) / np.sqrt(size.prod())
-        reach = search_ratio * (0.5 + 0.2 * unseen_frames)
-        cost = np.where((ratio < 0.7) & (distance < reach), distance / reach + ratio, np.inf)
+        ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6)) / side))
+        distance = np.linalg.norm(middle - centre, axis=1) / side
+        cost = np.where((ratio < 0.7) & (distance < 2 * reach), distance / reach + ratio, np.inf)
         best = int(cost.argmin())
         if np.isfinite(cost[best]):
             places.append(middle[best])
-    turn = unseen_frames * 2.399963  # golden angle: the spiral leaves no gaps
-    step = 0.5 * search_ratio * np.sqrt(size.prod()) * np.sqrt(unseen_frames % 400)
-    spiral = centre + step * np.array([np.cos(turn), np.sin(turn)])
-    if unseen_frames > 1 and (spiral > 0).all() and (spiral < image_size).all():
-        places.append(spiral)
+    turn = unseen_frames * 2.399963
+    radius = reach * side * np.sqrt(unseen_frames * 0.618034 % 1.0)
+    spot = centre + radius * np.array([np.cos(turn), np.sin(turn)])
+    if unseen_frames > 1 and (spot > 0).all() and (spot < image_size).all():
+        places.append(spot)
     return places

@@ -5,6 +5,7 @@ What odd input does (never an exception out of ``update``):
 - a frame as old as or a little older than the newest: ignored, no tracks are returned for it;
 - time far backwards, or another image size: all tracks are dropped, the lock is LOST with a message that says why;
 - black or blank frames: camera motion unknown, uncertainty grows, unseen targets become OCCLUDED, then LOST;
+- frozen pictures (bit for bit the same): detections in them are ``refused``, the lock is OCCLUDED, then LOST;
 - detections older than ``history_s`` or not newer than the last ones used: counted in ``refused`` and not used;
 - detections of a newer frame than this one: kept until that frame comes.
 """
@@ -26,9 +27,10 @@ from ..geometry import box_iou
 from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker, appearance, kalman
 from .camera_motion import UNKNOWN_STEP, CameraMotion, MotionHistory
+from .corroboration import Corroboration
 from .lock import TargetLock
 from .many import ManyTracker
-from .target import checked_start_box
+from .target import checked_start_box, same_picture
 
 
 class Tracker:
@@ -37,13 +39,14 @@ class Tracker:
     def __init__(self, config: TrackerConfig, make_target: Callable[[], TargetTracker]) -> None:
         self._c = config
         self._many = ManyTracker(config)
-        self._lock = TargetLock(make_target)
+        self._lock = TargetLock(make_target, config.relock_max_s)
         self._motion = CameraMotion(config.camera_motion_width_px, config.camera_motion_corners)
         self._history = MotionHistory()
         self._frames: list[Frame] = []  # recent, oldest first: late detections are described in their own picture
+        self._alive_ns = 0  # when the picture last changed
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
-        self._doubts = 0  # looks in a row that saw nothing where the target tracker holds its target
+        self._corroboration = Corroboration(config.lock_iou)
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
@@ -60,12 +63,10 @@ class Tracker:
         usable = self._usable(frame, detections)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
-        self._lock.update(frame, self._carried(usable, frame))
+        self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1])
         if usable is not None:
             self._look(usable)
-        now_from_look, reliable = self._since_look(frame.stamp_ns)
-        size = (frame.image.shape[1], frame.image.shape[0])
-        tracks = self._many.tracks(frame.stamp_ns, now_from_look, reliable, size, frame.frame_id)
+        tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
         self._tracks = self._with_lock(tracks)
         if self._c.auto_lock and self._lock.track_id is None:
@@ -78,16 +79,16 @@ class Tracker:
         if track is None or track.state is TrackState.LOST:
             known = ", ".join(str(t.id) for t in self._tracks if t.state is not TrackState.LOST) or "none"
             raise InputError(f"track id {track_id}", f"a track of the newest frame ({known})", "lock by box or point")
-        self._lock.start(self._newest(), track.xyxy_px, track.id, track.class_id)
+        self._begin(self._newest(), track.xyxy_px, track.id, track.class_id)
 
     def lock_box(self, box_xyxy_px: ArrayLike) -> None:
         frame = self._newest()
         box = checked_start_box(box_xyxy_px, frame)
         track = self._track_at(box)
         if track is not None:
-            self._lock.start(frame, box, track.id, track.class_id)
+            self._begin(frame, box, track.id, track.class_id)
         else:
-            self._lock.start(frame, box, self._many.new_id(), -1)
+            self._begin(frame, box, self._many.new_id(), -1)
 
     def lock_point(self, x_px: float, y_px: float) -> None:
         frame = self._newest()
@@ -99,7 +100,11 @@ class Tracker:
         if not under:
             raise InputError(f"lock point ({x_px:.6g}, {y_px:.6g})", "a track under the point", "lock by box instead")
         smallest = min(under, key=lambda t: float(np.prod(t.xyxy_px[2:] - t.xyxy_px[:2])))
-        self._lock.start(frame, smallest.xyxy_px, smallest.id, smallest.class_id)
+        self._begin(frame, smallest.xyxy_px, smallest.id, smallest.class_id)
+
+    def _begin(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
+        self._lock.start(frame, box_xyxy_px, track_id, class_id)
+        self._corroboration.start()
 
     def release(self) -> None:
         self._lock.release()
@@ -140,6 +145,8 @@ class Tracker:
             width = self._c.camera_motion_width_px // (2 if self.shed >= 2 else 1)
             step = self._motion.step(frame.image, boxes, width)
         self._history.append(frame.stamp_ns, step)
+        if not self._frames or not same_picture(frame.image, self._frames[-1].image):
+            self._alive_ns = frame.stamp_ns
         self._frames.append(frame)
         horizon_ns = frame.stamp_ns - round(self._c.history_s * 1e9)
         while len(self._frames) > 1 and self._frames[0].stamp_ns < horizon_ns:
@@ -160,6 +167,9 @@ class Tracker:
             return None
         if self._many.look_ns is not None and detections.stamp_ns <= self._many.look_ns:
             self.refused["detections not newer than the last"] += 1
+            return None
+        if detections.stamp_ns > self._alive_ns:
+            self.refused["detections of a frozen picture"] += 1
             return None
         if frame.stamp_ns - detections.stamp_ns > self._c.history_s * 1e9:
             self.refused["detections too old"] += 1
@@ -184,11 +194,30 @@ class Tracker:
         self._advance(detections.stamp_ns)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
-            confirmed = bool((box_iou(locked.xyxy_px, detections.xyxy_px) > self._c.lock_iou).any())
-            self._doubts = 0 if confirmed else self._doubts + 1
-            if confirmed or not self._many.vouched(locked.id):
+            own, others = self._identities(detections.stamp_ns)
+            seen = detections.xyxy_px.astype(np.float64)
+            confirmed = self._corroboration.look(locked.xyxy_px.astype(np.float64), own, others, seen)
+            if confirmed:
+                self._lock.corroborate()
+            elif self._corroboration.refuted:
+                self._lock.doubt()
+            elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
+            if confirmed or not elsewhere:
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
         self._many.look(detections, self._describe(detections))
+
+    def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
+        """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4)."""
+        locked_id, known = self._lock.track_id, self._many.established()
+        tracks = self._many_at(stamp_ns) if locked_id is not None else ()
+        own = [t.xyxy_px for t in tracks if t.id == locked_id]
+        others = [t.xyxy_px for t in tracks if t.id != locked_id and t.id in known]
+        return _boxes(own), _boxes(others)
+
+    def _many_at(self, stamp_ns: int) -> tuple[Track, ...]:
+        frame = self._newest()
+        size = (frame.image.shape[1], frame.image.shape[0])
+        return self._many.tracks(stamp_ns, *self._since_look(stamp_ns), size, frame.frame_id)
 
     def _advance(self, stamp_ns: int) -> None:
         self._many.advance(stamp_ns, *self._since_look(stamp_ns))
@@ -206,11 +235,13 @@ class Tracker:
         track = next((t for t in tracks if t.id == locked_id), None)
         if track is None or not self._many.vouched(track.id):
             return
-        searching = self._lock.searching and status.age_ns >= self._c.relock_after_s * 1e9
-        astray = (status.state == "LOCKED" and status.track is not None and self._doubts >= self._c.relock_looks
+        seen_since = track.last_seen_ns > frame.stamp_ns - status.age_ns
+        searching = self._lock.searching and seen_since and status.age_ns >= self._c.relock_after_s * 1e9
+        astray = (status.state == "LOCKED" and status.track is not None
+                  and self._corroboration.silent >= self._c.relock_looks
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < 0.1)
         if searching or astray:
-            self._doubts = 0
+            self._corroboration.restart()
             with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
                 self._lock.start(frame, track.xyxy_px, track.id, track.class_id)
 
@@ -218,7 +249,8 @@ class Tracker:
         """The locked target as its own tracker sees it, the others as they are."""
         status, locked = self._lock.status, self._lock.status.track
         if status.state == "LOST":  # its identity is held for a while, but no prediction of it is shown
-            return tuple(t for t in tracks if t.id != self._lock.track_id or t.state is TrackState.TRACKED)
+            since_ns = status.stamp_ns - status.age_ns
+            return tuple(t for t in tracks if t.id != self._lock.track_id or t.last_seen_ns > since_ns)
         if locked is None or status.state == "ACQUIRING":
             return tracks
         same = next((t for t in tracks if t.id == locked.id), None)
@@ -255,6 +287,10 @@ class Tracker:
             return None
         frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
         return appearance.describe(frame.image, detections.xyxy_px) if frame is not None else None
+
+
+def _boxes(boxes: list[F32]) -> F64:
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
 
 def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:

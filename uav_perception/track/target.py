@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..geometry import clip_boxes
-from ..records import F32, Frame, Track, TrackState
+from ..records import F32, U8, Frame, Track, TrackState
 
 F64 = NDArray[np.float64]
 MIN_SIDE_PX = 2.0
@@ -41,12 +41,18 @@ def checked_start_box(box_xyxy_px: ArrayLike, frame: Frame) -> F64:
     return np.asarray(box)
 
 
+def same_picture(a: U8, b: U8) -> bool:
+    """Whether two pictures of one size are the same bit for bit (every eighth pixel each way): a frozen stream."""
+    return bool(np.array_equal(a[::8, ::8], b[::8, ::8]))
+
+
 class TargetTrack:
     """The track a tracker reports: identity, last box, velocity from stamps, and when the image last supported it."""
 
     def __init__(self) -> None:
         self._track: Track | None = None
         self._last_stamp_ns = 0
+        self.doubted = False
 
     @property
     def track(self) -> Track:
@@ -54,10 +60,14 @@ class TargetTrack:
         return self._track
 
     def start(self, frame: Frame, box: F64, track_id: int, class_id: int) -> Track:
-        self._last_stamp_ns = frame.stamp_ns
+        self._last_stamp_ns, self.doubted = frame.stamp_ns, False
         self._track = Track(frame.stamp_ns, track_id, TrackState.TRACKED, _f32(box), _f32(np.zeros(2)), 1.0,
                             class_id, frame.stamp_ns, frame.frame_id)
         return self._track
+
+    def doubt(self) -> None:
+        """Nothing is seen until the next start: for trackers that cannot search."""
+        self.doubted = True
 
     def accepts(self, frame: Frame) -> bool:
         """False for a frame that is not newer than the last one (time jumped back, or a repeated frame)."""
