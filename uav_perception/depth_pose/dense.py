@@ -65,8 +65,9 @@ def planes(image: U8, width: int, height: int) -> F32:
 def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.02) -> F32:
     """Disparity (h, w) in the unit of ``rho``: the network's shape drawn through the measured points.
 
-    How much of the network's shape is used (0..1) is decided by the points themselves: half of them predict the others
-    with and without it. So a network that is strange to the scene does no harm.
+    Where nothing else is known the scene goes on as the plane that most points lie on (ground, a wall). How much of the
+    network's shape is used (0..1) is decided by the points themselves: half of them predict the others with and without
+    it. So a network that is strange to the scene does no harm.
 
     Args:
         disparity: (h, w) positive, any unit.
@@ -76,12 +77,12 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     """
     h, w = disparity.shape
     x, y = np.clip((uv[:, 0] * w).astype(int), 0, w - 1), np.clip((uv[:, 1] * h).astype(int), 0, h - 1)
-    log_disparity = np.log(np.maximum(disparity, 1e-6))
-    own = log_disparity[y, x].astype(np.float64)
-    measured = np.log(rho)
     weight = 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
-    centre = _weighted_median(measured, weight)
-    values = np.column_stack([np.clip(measured - centre, -2.5, 2.5), own - float(np.median(own))])
+    plane = _plane(uv, rho, weight, w, h)
+    detail = np.log(np.maximum(disparity, 1e-6)) - plane  # what the network says beyond the plane
+    own = detail[y, x].astype(np.float64)
+    middle = float(np.median(own))
+    values = np.column_stack([np.clip(np.log(rho) - plane[y, x], -2.5, 2.5), own - middle])
     grid = (max(4, h // 4), max(4, w // 4))
     half = np.arange(len(rho)) % 2 == 0
     left = np.empty_like(values)  # what half of the points cannot say about the other half
@@ -94,7 +95,29 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     shape = float(np.clip((weight * left[:, 0] * left[:, 1]).sum() / max((weight * left[:, 1] ** 2).sum(), 1e-9), 0, 1))
     field = _spread(values, uv, weight, grid, reach)
     smooth = cv2.resize(field[..., 0] - shape * field[..., 1], (w, h), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.exp(shape * (log_disparity - np.median(own)) + np.asarray(smooth) + centre), np.float32)
+    return np.asarray(np.exp(plane + shape * (detail - middle) + np.asarray(smooth)), np.float32)
+
+
+def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> F32:
+    """(height, width) log inverse depth of the plane most points lie on: inverse depth is linear in the image.
+
+    Kept within what the points themselves reach, times two.
+    """
+    a = np.column_stack([uv, np.ones(len(uv))])
+    low, high = np.percentile(rho, [2, 98])
+    plane = np.array([0.0, 0.0, _weighted_median(rho, weight)])
+    scale = 0.3
+    for _ in range(8):  # relative errors, reweighted (Cauchy), from coarse to fine
+        error = a @ plane / rho - 1
+        scale = max(0.05, min(scale, 1.5 * float(np.median(np.abs(error)))))
+        row = np.sqrt(weight / (1 + (error / scale) ** 2)) / rho
+        plane = np.linalg.lstsq(a * row[:, None], rho * row, rcond=1e-6)[0]
+    share = float((np.abs(a @ plane / rho - 1) < 0.1).mean())
+    u = ((np.arange(width) + 0.5) / width * plane[0]).astype(np.float32)
+    v = ((np.arange(height) + 0.5) / height * plane[1] + plane[2]).astype(np.float32)
+    middle = np.log(_weighted_median(rho, weight))
+    beyond = np.log(np.clip(u[None] + v[:, None], 0.8 * low, 1.25 * high)) - middle
+    return np.asarray(middle + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32)
 
 
 def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:
