@@ -78,7 +78,8 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     h, w = disparity.shape
     x, y = np.clip((uv[:, 0] * w).astype(int), 0, w - 1), np.clip((uv[:, 1] * h).astype(int), 0, h - 1)
     weight = 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
-    plane = _plane(uv, rho, weight, w, h)
+    plane, share = _plane(uv, rho, weight, w, h)
+    weight = weight * _standing(uv * [w / h, 1.0], np.log(rho) - plane[y, x], share)
     detail = np.log(np.maximum(disparity, 1e-6)) - plane  # what the network says beyond the plane
     own = detail[y, x].astype(np.float64)
     middle = float(np.median(own))
@@ -98,10 +99,10 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     return np.asarray(np.exp(plane + shape * (detail - middle) + np.asarray(smooth)), np.float32)
 
 
-def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> F32:
-    """(height, width) log inverse depth of the plane most points lie on: inverse depth is linear in the image.
+def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> tuple[F32, float]:
+    """(height, width) log inverse depth of the plane most points lie on, and the share of them that does.
 
-    Kept within what the points themselves reach, times two.
+    Inverse depth is linear in the image of a plane; it is kept within about what the points themselves reach.
     """
     a = np.column_stack([uv, np.ones(len(uv))])
     low, high = np.percentile(rho, [2, 98])
@@ -117,7 +118,24 @@ def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> F32:
     v = ((np.arange(height) + 0.5) / height * plane[1] + plane[2]).astype(np.float32)
     middle = np.log(_weighted_median(rho, weight))
     beyond = np.log(np.clip(u[None] + v[:, None], 0.8 * low, 1.25 * high)) - middle
-    return np.asarray(middle + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32)
+    return np.asarray(middle + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32), share
+
+
+def _standing(xy: F64, off: F64, share: float) -> F64:
+    """(N,) weights: over open ground, a few points off the plane that no others support are things that move on it.
+
+    What moves along with the camera's motion looks nearer or farther than it is, and nothing in two views tells. But
+    what stands on the ground is large and holds many points. ``xy`` (N, 2) in image heights, ``off`` (N,) log distance
+    from the plane that ``share`` of the points lie on; ground is a plane that holds four fifths of them.
+    """
+    weight = np.ones(len(off))
+    odd = np.flatnonzero(np.abs(off) > 0.15)
+    doubt = 4.0 * float(np.clip((share - 0.75) / 0.05, 0, 1))
+    if doubt and len(odd):
+        near = np.exp(-((xy[odd, None] - xy[None]) ** 2).sum(2) / (2 * 0.07**2))
+        friends = (near * (np.abs(off[odd, None] - off[None]) < 0.1)).sum(1) - 1.0
+        weight[odd] = (friends**2 + 0.1) / (friends**2 + 0.1 + doubt**2)
+    return weight
 
 
 def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:
