@@ -205,9 +205,10 @@ class DepthPoseConfig(_Checked):
     scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)
     nav_motion_min_m: float = param(1.0, "navigation displacement below this says nothing about scale, m", lo=0.05, hi=100.0)
     ground_tilt_max_deg: float = param(25.0, "ground may be tilted against the camera mounting by this, degrees", lo=1, hi=80)
-    motion_mask: bool = param(True, "compute the residual-motion mask")
-    motion_threshold_px: float = param(1.0, "image motion that counts as moving against the scene, px of the product",
-                                       lo=0.1, hi=50.0)
+    motion_mask: bool = param(True, "compute the mask of what moves by itself")
+    motion_contrast: float = param(10.0, "difference to the scene as seen before that counts as moving, grey levels",
+                                   lo=1.0, hi=255.0)
+    flow: bool = param(True, "compute the rigid flow")
     threads: int = param(0, "CPU inference threads; 0 = chosen from the machine", lo=0, hi=256)
     tf: str = param("always", "when odom -> base_link goes to /tf; a transform cannot say that its scale is unknown: "
                     "metric = only with a metric scale", choices=("always", "metric", "never"))

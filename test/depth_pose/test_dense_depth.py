@@ -26,12 +26,28 @@ def test_points_alone_give_a_smooth_surface_in_their_unit(flight: Rendered) -> N
     assert error(fuse(FLAT, uv, rho, sigma), flight.depth[0]) < 0.05
 
 
-def test_a_good_shape_is_kept_between_few_points(flight: Rendered) -> None:
-    uv, rho, sigma = points_of(flight.depth[0], 25)
-    good = (1.0 / flight.depth[0] ** 1.0 * 0.7).astype(np.float32)
-    with_shape = error(fuse(good, uv, rho, sigma), flight.depth[0])
-    without = error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
-    assert with_shape < 0.02 < without
+def test_a_good_shape_is_kept_between_few_points() -> None:
+    v, u = np.mgrid[:CAMERA.height_px, :CAMERA.width_px]
+    hilly = (8 * np.exp(0.4 * np.sin(u / 17) * np.sin(v / 13))).astype(np.float32)
+    uv, rho, sigma = points_of(hilly, 25)
+    with_shape = error(fuse((0.7 / hilly).astype(np.float32), uv, rho, sigma), hilly)
+    assert with_shape < 0.03 < 0.1 < error(fuse(FLAT, uv, rho, sigma), hilly)
+
+
+def test_a_plane_goes_on_where_there_are_no_points(flight: Rendered) -> None:
+    uv, rho, sigma = points_of(flight.depth[0], 200)
+    left = uv[:, 0] < 0.5
+    assert error(fuse(FLAT, uv[left], rho[left], sigma[left]), flight.depth[0]) < 0.05
+
+
+def test_lone_points_off_the_ground_are_doubted_and_many_are_believed() -> None:
+    ground = np.full((CAMERA.height_px, CAMERA.width_px), 10.0, np.float32)
+    uv, rho, sigma = points_of(ground, 200)
+    for count, believed in ((3, False), (30, True)):
+        spot = np.random.default_rng(1).uniform(0.47, 0.53, (count, 2))
+        nearer, sure = np.full(count, 3 / 6.0), np.full(count, 0.01)
+        found = fuse(FLAT, np.vstack([uv, spot]), np.append(rho, nearer), np.append(sigma, sure))
+        assert (3.0 / found[32, 104] < 8.0) == believed
 
 
 def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:

@@ -6,11 +6,10 @@ import pytest
 from depth_scenes import CAMERA, Rendered
 
 from uav_perception.depth_pose.products import (
-    MotionMask,
+    level_plane,
     object_velocity,
     obstacle_sectors,
     pixel_rays,
-    plane_flow,
     point_cloud,
     rigid_flow,
     scaled_camera,
@@ -38,31 +37,13 @@ def test_warping_by_rigid_flow_reproduces_the_picture(flight: Rendered) -> None:
     assert np.abs(warped - b)[inner].mean() < 0.4 * np.abs(a - b)[inner].mean()
 
 
-def test_plane_flow_agrees_with_rigid_flow_on_a_plane() -> None:
-    motion = se3(so3_exp([0.01, 0.0, 0.02]), [0.3, -0.1, 0.2])  # current from previous
-    normal, height = np.array([0.0, 0.0, 1.0]), 8.0  # plane z = 8 in the previous frame
-    homography = CAMERA.K @ (motion[:3, :3] + np.outer(motion[:3, 3], normal) / height) @ np.linalg.inv(CAMERA.K)
-    n = motion[:3, :3] @ normal
-    d = height + n @ motion[:3, 3]
-    depth = (d / (pixel_rays(CAMERA) @ n)).astype(np.float32)
-    difference = plane_flow(homography, 256, 192) - rigid_flow(depth, CAMERA, motion)
-    assert np.abs(difference).max() < 5e-3
-
-
-def test_a_patch_that_moves_by_itself_is_masked_and_nothing_else(flight: Rendered) -> None:
-    a, b = (cv2.cvtColor(flight.frames[k].image, cv2.COLOR_BGR2GRAY) for k in (6, 7))
-    rng = np.random.default_rng(1)
-    patch = cv2.GaussianBlur(rng.integers(0, 255, (36, 48), dtype=np.uint8), (0, 0), 1.5)
-    patch = cv2.normalize(patch, None, 0, 255, cv2.NORM_MINMAX)
-    a, b = a.copy(), b.copy()
-    a[80:116, 100:148], b[80:116, 105:153] = patch, patch
-    truth = np.zeros(a.shape, bool)
-    truth[80:116, 105:153] = True
-    mask = MotionMask(1.0)
-    mask = mask(mask.measure(a, b), [rigid_flow(flight.depth[7], CAMERA, flight.motion(7))])
-    inner = np.zeros_like(truth)
-    inner[20:-20, 20:-20] = True
-    assert (mask & truth & inner).sum() / ((mask | truth) & inner).sum() > 0.6
+def test_level_plane_is_the_depth_of_flat_ground() -> None:
+    pose = se3(so3_exp([0, np.radians(50), 0]) @ BODY_FROM_OPTICAL, [0.0, 0, 7.0])
+    rho = level_plane(CAMERA, pose[:3, :3].T @ np.array([0.0, 0, 1]))
+    assert rho is not None
+    points = (pixel_rays(CAMERA) * (7.0 / rho)[..., None]) @ pose[:3, :3].T + pose[:3, 3]
+    np.testing.assert_allclose(points[..., 2], 0, atol=1e-4)
+    assert level_plane(CAMERA, np.array([0.0, -1, 0])) is None  # looks at the horizon
 
 
 def box_depth(distance: float) -> DepthMap:

@@ -37,9 +37,10 @@ from ..records import (
     Track,
 )
 from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
+from .motion_mask import MotionMask
 from .odometry import Odometry, Step
 from .photometric import align
-from .products import MotionMask, object_velocity, plane_flow, rigid_flow, scaled_camera
+from .products import level_plane, object_velocity, rigid_flow, scaled_camera
 from .scale import MetricScale, fit_ground
 from .two_view import Motion
 
@@ -62,7 +63,8 @@ class DepthPose:
         self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px,
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
-        self._mask = MotionMask(config.motion_threshold_px)
+        self._mask = MotionMask(config.motion_contrast)
+        self.wants_mask, self.wants_flow = config.motion_mask, config.flow
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
         self._camera: CameraModel | None = None
         self._last_ns: int | None = None  # stamp of the last frame that was used
@@ -101,9 +103,9 @@ class DepthPose:
         gray = small_gray
         if small is not frame.image:
             gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
-        ahead = self._worker.submit(self._look, frame.image, small_gray)  # beside the odometry
-        step = self.odometry.update(gray, camera)
-        disparity, backward = ahead.result()
+        ahead = None if self._depth_net is None else self._worker.submit(self._depth_net.disparity, frame.image)
+        step = self.odometry.update(gray, camera)  # beside the network
+        disparity = None if ahead is None else ahead.result()
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, gray, small, small_gray, camera, small_camera)
         self.last_step = step
@@ -120,15 +122,9 @@ class DepthPose:
         depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
-        result = self._add_products(result, step, backward, depth_run, small_camera, camera, tracks, from_ns)
+        result = self._add_products(result, step, small, depth_run, small_camera, camera, tracks, from_ns)
         self._previous = (small, small_gray, depth_run)
         return result
-
-    def _look(self, image: U8, small_gray: U8) -> tuple[F32 | None, F32 | None]:
-        """What needs no motion: the network's disparity and the measured flow back to the previous frame."""
-        disparity = None if self._depth_net is None else self._depth_net.disparity(image)
-        measure = self.config.motion_mask and self._previous is not None
-        return disparity, self._mask.measure(self._previous[1], small_gray) if measure and self._previous else None
 
     # -- usable? ---------------------------------------------------------------------------------------------------
 
@@ -159,6 +155,7 @@ class DepthPose:
     def _restart(self) -> None:
         self.odometry.reset()
         self.scale.reset()
+        self._mask.reset()
         self._last_ns, self._previous = None, None
         self._velocity.clear()
         self.resets += 1
@@ -240,6 +237,8 @@ class DepthPose:
         if len(rho) >= 12:
             inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
         else:
+            level = level_plane(small, self._up) if self.config.expect_level else None
+            disparity = disparity if level is None else level  # ground is seen: better known than the network's guess
             inverse = disparity / float(np.median(disparity)) / self.odometry.median_depth()
         sized = cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR)
         depth = np.asarray(1.0 / np.asarray(sized), np.float32)
@@ -273,22 +272,18 @@ class DepthPose:
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def _add_products(self, result: DepthPoseResult, step: Step, backward: F32 | None, depth_run: F32 | None,
-                      small: CameraModel, camera: CameraModel, tracks: Sequence[Track], from_ns: int | None
-                      ) -> DepthPoseResult:
+    def _add_products(self, result: DepthPoseResult, step: Step, image: U8, depth_run: F32 | None, small: CameraModel,
+                      camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
+        if step.cur_from_prev is None or step.revision is not None:
+            self._mask.reset()
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
-        flow = rigid_flow(depth_run, small, step.cur_from_prev)
-        mask = None
-        if backward is not None:
-            expected = [flow]
-            if result.prev_to_cur is not None:
-                shrink = np.diag([small.width_px / camera.width_px, small.height_px / camera.height_px, 1.0])
-                shrink[:2, 2] = 0.5 * np.diag(shrink)[:2] - 0.5
-                homography = shrink @ result.prev_to_cur @ np.linalg.inv(shrink)
-                expected.append(plane_flow(homography, small.width_px, small.height_px))
-            found = self._mask(backward, expected).astype(np.uint8)
-            mask = cv2.resize(found, (camera.width_px, camera.height_px), interpolation=cv2.INTER_NEAREST) > 0
+        flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
+        self._mask.move(step.cur_from_prev)
+        mask = self._mask(result.stamp_ns, image, depth_run, small) if self.wants_mask else None
+        if mask is not None and small is not camera:
+            size = (camera.width_px, camera.height_px)
+            mask = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
 

@@ -262,7 +262,8 @@ class Odometry:
                 v.sigma_px = max(self.sigma_px, 1.2 * v.sigma_px * float(np.median(mine)))
         worst = np.zeros(len(ids))
         np.maximum.at(worst, w.point, solution.residual)
-        limit = float(np.clip(5.0 * np.median(solution.residual), 2.0, 8.0)) if len(solution.residual) else 8.0
+        full = len(views) > self.window // 2  # a young window is not yet sure of itself
+        limit = float(np.clip(5.0 * np.median(solution.residual), 4.0, 8.0)) if full else 8.0
         good = (worst < limit) & (w.points[:, 2] > -0.05 * default)
         for i, p, ok in zip(ids, w.points, good, strict=True):
             if ok:

@@ -1,4 +1,4 @@
-"""What others make use of: point cloud, obstacle sectors, rigid flow, motion mask, velocities of tracked objects."""
+"""What others make use of: point cloud, obstacle sectors, rigid flow, velocities of tracked objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import se3_inverse
-from ..records import F32, F64, U8, Bool, CameraModel, DepthMap
+from ..records import F32, F64, U8, CameraModel, DepthMap
 
 SECTORS = 72
 
@@ -64,55 +64,38 @@ def obstacle_sectors(depth: DepthMap, base_from_optical: F64, *, band_m: float =
     return np.where(np.isfinite(nearest), nearest, out).astype(np.float32)
 
 
+def source_pixels(rho: F32, camera: CameraModel, source_from_camera: F64) -> tuple[F32, F32]:
+    """Where another view saw what is at each pixel: u, v (H, W) px for inverse depths ``rho`` (H, W).
+
+    The translation of ``source_from_camera`` (4, 4) is in the unit of depth. p' ~ K R K^-1 p + rho K t.
+    """
+    h, w = rho.shape
+    turn = camera.K @ source_from_camera[:3, :3] @ np.linalg.inv(camera.K)
+    shift = camera.K @ source_from_camera[:3, 3]
+    across = (turn[:, :1] * np.arange(w)).astype(np.float32)
+    down = (turn[:, 1:2] * np.arange(h) + turn[:, 2:]).astype(np.float32)
+    x, y, z = (across[i][None] + down[i][:, None] + np.float32(shift[i]) * rho for i in range(3))
+    z = 1.0 / np.maximum(z, np.float32(1e-6))
+    return np.asarray(x * z, np.float32), np.asarray(y * z, np.float32)
+
+
 def rigid_flow(depth: F32, camera: CameraModel, cur_from_prev: F64) -> F32:
     """(H, W, 2) motion in pixels, from the previous frame to this one, of what is now at each pixel if nothing moved.
 
     ``depth`` (H, W) and the translation of ``cur_from_prev`` share one unit.
     """
-    m = se3_inverse(cur_from_prev)
-    rays = pixel_rays(camera)
-    before = (rays @ m[:3, :3].T.astype(np.float32)) * depth[..., None] + m[:3, 3].astype(np.float32)
-    z = np.maximum(before[..., 2], 1e-6)
-    k = camera.K
-    u = before[..., 0] / z * k[0, 0] + k[0, 2]
-    v = before[..., 1] / z * k[1, 1] + k[1, 2]
     h, w = depth.shape
-    flow = np.empty((h, w, 2), np.float32)
-    flow[..., 0] = np.arange(w)[None, :] - u
-    flow[..., 1] = np.arange(h)[:, None] - v
-    return flow
+    u, v = source_pixels(1.0 / depth, camera, se3_inverse(cur_from_prev))
+    return np.stack([np.arange(w, dtype=np.float32)[None, :] - u, np.arange(h, dtype=np.float32)[:, None] - v], axis=2)
 
 
-def plane_flow(prev_to_cur: F64, width_px: int, height_px: int) -> F32:
-    """(H, W, 2) motion in pixels of a homography, at the pixels of the current frame."""
-    u, v = np.meshgrid(np.arange(width_px, dtype=np.float64), np.arange(height_px, dtype=np.float64))
-    p = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(prev_to_cur).T
-    return np.stack([u - p[..., 0] / p[..., 2], v - p[..., 1] / p[..., 2]], -1).astype(np.float32)
+def level_plane(camera: CameraModel, up: F64) -> F32 | None:
+    """(H, W) inverse depth of level ground one unit below the camera, or None when the horizon is in view.
 
-
-class MotionMask:
-    """Where the image moves against the rigid scene: measured dense flow minus what the camera's motion explains."""
-
-    def __init__(self, threshold_px: float = 1.0) -> None:
-        self._threshold_px = threshold_px
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._flow.setUseSpatialPropagation(True)
-
-    def measure(self, previous: U8, current: U8) -> F32:
-        """(H, W, 2) where each pixel of ``current`` came from in ``previous`` (grey images), relative, px."""
-        return np.asarray(self._flow.calc(current, previous, np.zeros((*current.shape, 2), np.float32)), np.float32)
-
-    def __call__(self, backward: F32, expected: list[F32]) -> Bool:
-        """(H, W) True where none of ``expected`` (H, W, 2) flows explains the measured ``backward`` flow."""
-        residual = np.full(backward.shape[:2], np.inf, np.float32)
-        for flow in expected:
-            difference = flow + backward
-            residual = np.minimum(residual, np.hypot(difference[..., 0], difference[..., 1]))
-        noise = 1.48 * float(np.median(residual))
-        limit = max(self._threshold_px, 4.0 * noise)
-        moving = (cv2.medianBlur(residual, 5) > limit).astype(np.uint8)
-        opened = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-        return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)) > 0)
+    ``up`` (3,) is the vertical in the camera frame.
+    """
+    rho = -(pixel_rays(camera) @ up.astype(np.float32))
+    return np.asarray(rho, np.float32) if float(rho.min()) > 0.02 else None
 
 
 def object_velocity(centre_px: F64, velocity_px_s: F64, depth_m: float, camera: CameraModel, cur_from_prev: F64,

@@ -1,0 +1,53 @@
+"""What moves by itself, over a rendered scene with exact depth and motion."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from depth_scenes import CAMERA, Rendered
+
+from uav_perception.depth_pose.motion_mask import MotionMask
+from uav_perception.records import Bool
+
+
+def masks(flight: Rendered, speed_px: float, depth_error: float = 0.0) -> tuple[list[Bool | None], list[Bool]]:
+    """A patch goes over the picture by ``speed_px`` a frame; what is said of each frame, and the truth."""
+    patch = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    patch = cv2.GaussianBlur(patch, (0, 0), 1.5)
+    mask, found, truths = MotionMask(), [], []
+    for k, frame in enumerate(flight.frames):
+        if k:
+            mask.move(flight.motion(k))
+        image, truth = frame.image.copy(), np.zeros(frame.image.shape[:2], bool)
+        x = round(60 + speed_px * k)
+        image[80:104, x:x + 32], truth[80:104, x:x + 32] = patch, True
+        found.append(mask(frame.stamp_ns, image, flight.depth[k] * np.float32(1 + depth_error), CAMERA))
+        truths.append(truth)
+    return found, truths
+
+
+@pytest.mark.parametrize("speed_px", [4.0, 7.0])
+def test_what_moves_is_masked_and_nothing_else(flight: Rendered, speed_px: float) -> None:
+    found, truths = masks(flight, speed_px)
+    pairs = [(f, t) for f, t in zip(found, truths, strict=True) if f is not None]
+    both, either = sum((f & t).sum() for f, t in pairs), sum((f | t).sum() for f, t in pairs)
+    assert len(pairs) >= 5 and both / either > 0.6
+
+
+def test_a_resting_scene_is_not_masked_even_if_depth_is_a_little_wrong(flight: Rendered) -> None:
+    mask = MotionMask()
+    for k, frame in enumerate(flight.frames):
+        if k:
+            mask.move(flight.motion(k))
+        found = mask(frame.stamp_ns, frame.image, flight.depth[k] * np.float32(1.03), CAMERA)
+    assert found is not None and found.mean() < 0.005
+
+
+def test_after_a_reset_nothing_is_said_until_enough_was_seen(flight: Rendered) -> None:
+    mask = MotionMask()
+    for k, frame in enumerate(flight.frames[:14]):
+        if k == 12:
+            mask.reset()
+        found = mask(frame.stamp_ns, frame.image, flight.depth[k], CAMERA)
+        assert (found is None) == (k < 9 or k >= 12)

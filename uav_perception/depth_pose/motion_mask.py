@@ -1,0 +1,91 @@
+"""Which pixels move by themselves: the picture against what the resting scene looked like a moment ago.
+
+Earlier pictures are warped to the present view by depth and camera motion. Something that moved differs from all of
+them: where it is now, each shows another part of the scene. Where it has been, only one of them differs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import cv2
+import numpy as np
+
+from ..geometry import se3_inverse
+from ..records import F32, F64, U8, Bool, CameraModel
+from .products import source_pixels
+
+LAGS_S = (0.3, 0.6, 1.0)  # ages of the pictures compared with
+STORE_S = 0.09  # no more pictures are kept than one in this time
+SLACK = np.ones((3, 3), np.uint8)  # a pixel of misplacement by depth is no motion
+
+
+class MotionMask:
+    """Call for every frame in order; ``reset`` when the motion since earlier frames becomes unknown.
+
+    Args:
+        contrast: grey levels (of any colour) a pixel must differ by.
+    """
+
+    def __init__(self, contrast: float = 10.0) -> None:
+        self._contrast = contrast
+        self.reset()
+
+    def reset(self) -> None:
+        self._past: deque[tuple[int, U8, F64]] = deque()
+        self._world_from_camera = np.eye(4)
+
+    def move(self, cur_from_prev: F64) -> None:
+        """The camera moved: (4, 4) in run units."""
+        self._world_from_camera = self._world_from_camera @ se3_inverse(cur_from_prev)
+
+    def __call__(self, stamp_ns: int, image: U8, depth: F32, camera: CameraModel) -> Bool | None:
+        """(H, W) True where ``image`` (H, W, 3) moves against the scene; None in the first moments of a run.
+
+        ``depth`` (H, W) is this frame's, in the unit of the motions; ``camera`` belongs to both.
+        """
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
+        difference: U8 | None = None
+        for past, pose in self._earlier(stamp_ns, image.shape):
+            u, v = source_pixels(1.0 / depth, camera, se3_inverse(pose) @ self._world_from_camera)
+            seen = _difference(image, past, u, v)
+            difference = seen if difference is None else np.minimum(difference, seen)
+        if not self._past or stamp_ns - self._past[-1][0] >= STORE_S * 1e9:
+            self._past.append((stamp_ns, image, self._world_from_camera))
+        return None if difference is None else self._outlined(difference)
+
+    def _earlier(self, stamp_ns: int, shape: tuple[int, ...]) -> list[tuple[U8, F64]]:
+        """One picture of each age, pose with it; none until there are all."""
+        while self._past and (stamp_ns - self._past[0][0] > 1.5e9 * LAGS_S[-1] or self._past[0][1].shape != shape):
+            self._past.popleft()
+        found = []
+        for lag in LAGS_S:
+            near = min(self._past, key=lambda p: abs(stamp_ns - p[0] - lag * 1e9), default=None)
+            if near is None or abs(stamp_ns - near[0] - lag * 1e9) > 0.15e9:
+                return []
+            found.append((near[1], near[2]))
+        return found
+
+    def _outlined(self, difference: U8) -> Bool:
+        smooth = cv2.blur(difference, (3, 3))
+        limit = max(self._contrast, 3.0 * float(np.percentile(smooth[::4, ::4], 80)))
+        moving = (smooth > limit).astype(np.uint8)
+        moving = cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)).astype(np.uint8)
+        moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)).astype(np.uint8)
+        contours, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        moving[:] = 0
+        for contour in contours:  # what is of one colour differs only at its rim
+            cv2.drawContours(moving, [cv2.convexHull(contour)], -1, (1,), -1)
+        return np.asarray(cv2.erode(moving, np.ones((3, 3), np.uint8)) > 0)
+
+
+def _difference(image: U8, past: U8, u: F32, v: F32) -> U8:
+    """(H, W) by how much ``image`` lies outside of what ``past`` shows at (u, v), give or take a pixel."""
+    h, w = u.shape
+    there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    over = cv2.subtract(image, cv2.dilate(there, SLACK))
+    under = cv2.subtract(cv2.erode(there, SLACK), image)
+    outside = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
+    most = np.maximum(over, under).max(axis=2)
+    most[outside] = 0
+    return np.asarray(most, np.uint8)
