@@ -15,7 +15,7 @@ from ..geometry import se3_inverse
 from ..records import F32, F64, U8, Bool, CameraModel
 from .products import source_pixels
 
-LAGS_S = (0.3, 0.6, 1.0)  # ages of the pictures compared with
+LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
 STORE_S = 0.09  # no more pictures are kept than one in this time
 SLACK = np.ones((3, 3), np.uint8)  # a pixel of misplacement by depth is no motion
 
@@ -75,7 +75,9 @@ class MotionMask:
         contours, _ = cv2.findContours(moving, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         moving[:] = 0
         for contour in contours:  # what is of one colour differs only at its rim
-            cv2.drawContours(moving, [cv2.convexHull(contour)], -1, (1,), -1)
+            hull = cv2.convexHull(contour)
+            compact = cv2.contourArea(contour) > 0.5 * cv2.contourArea(hull)
+            cv2.drawContours(moving, [hull if compact else contour], -1, (1,), -1)
         return np.asarray(cv2.erode(moving, np.ones((3, 3), np.uint8)) > 0)
 
 
