@@ -14,10 +14,13 @@ import onnx
 import pytest
 
 from uav_perception.builder import build as builder
+from uav_perception.builder.data import draw, preprocess_of
 from uav_perception.builder.inspect import compare, inspect
 from uav_perception.builder.quantiser import Request
 from uav_perception.cli.main import main
+from uav_perception.config import BuilderConfig
 from uav_perception.engine.manifest import read_manifest, sha256_of
+from uav_perception.engine.onnxruntime import OnnxRuntimeEngine
 from uav_perception.engine.select import open_engine
 from uav_perception.errors import EngineMismatch, WorkFailed
 
@@ -114,7 +117,34 @@ def test_open_sizes_stay_open(pictures: Path, tmp_path: Path, make_toy: Callable
         assert a.shape == b.shape and np.linalg.norm(a - b) < 0.1 * np.linalg.norm(a)
 
 
+class Points:
+    """A task whose float model scores ``float_points``, and whose INT8 loses ``each`` a layer that is in INT8."""
+
+    def __init__(self, float_points: float, each: float) -> None:
+        self.float_points, self.each = float_points, each
+
+    def score(self, model: Path) -> dict[str, Any]:
+        weights = {i.name for i in onnx.load(str(model)).graph.initializer if len(i.dims) == 4 and i.data_type == 3}
+        return {"ap50": self.float_points - self.each * len(weights), "sets": {}}
+
+
+@pytest.mark.parametrize(("task", "gate", "in_float", "lost"), [
+    (Points(50.0, 0.4), 1.0, 3, 0.8),  # two INT8 layers cost less than the gate
+    (Points(50.0, 0.7), 1.0, 4, 0.7),  # two cost more: one goes back to float
+    (Points(5.0, 0.4), 1.0, 3, 0.8),  # a set that says nothing: the output error chooses, the loss is told
+])
+def test_the_gate_in_points_of_a_task(toy: Path, pictures: Path, tmp_path: Path, task: Points, gate: float,
+                                      in_float: int, lost: float) -> None:
+    drawn = draw([pictures], 8, 1)
+    request = Request(toy, tmp_path / "out", drawn, ("pictures",), preprocess_of(OnnxRuntimeEngine(toy)), gate=gate,
+                      task=task, config=BuilderConfig(plan="fixed", max_float_share=1.0))
+    manifest = builder.build(request)
+    assert len(manifest.accuracy["layers_float"]) == in_float
+    assert manifest.accuracy["ap50_drop_points"] == pytest.approx(lost)
+
+
 @pytest.mark.parametrize(("words", "message"), [
+    (["TOY", "--calib", "PICTURES", "--eval", "BROKEN"], "COCO file"),
     (["missing.onnx", "--calib", "PICTURES"], "existing ONNX"),
     (["TOY", "--calib", "nowhere"], "image folder or a bag"),
     (["TOY", "--calib", "EMPTY"], "without pictures"),
@@ -127,7 +157,9 @@ def test_open_sizes_stay_open(pictures: Path, tmp_path: Path, make_toy: Callable
 def test_bad_input_is_one_line_and_two(toy: Path, pictures: Path, tmp_path: Path, words: list[str], message: str,
                                        capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    table = {"TOY": toy, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
+    (tmp_path / "broken" / "images").mkdir(parents=True)
+    (tmp_path / "broken" / "annotations.json").write_text('{"images": 3}')
+    table = {"BROKEN": tmp_path / "broken", "TOY": toy, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
     assert command("engine", "build", *(table.get(w, w) for w in words), "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
@@ -155,9 +187,6 @@ def test_full_disk_leaves_the_older_engine(built: Path, toy: Path, pictures: Pat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(*((builder, "save_quantised") if where == "write" else (builder.os, "replace")), full)
-    from uav_perception.builder.data import draw, preprocess_of
-    from uav_perception.engine.onnxruntime import OnnxRuntimeEngine
-
     request = Request(toy, built, draw([pictures], 4, 1), ("pictures",), preprocess_of(OnnxRuntimeEngine(toy)))
     with pytest.raises(WorkFailed, match="No space left"):
         builder.build(request)

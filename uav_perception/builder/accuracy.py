@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..config import DetectorConfig
-from ..detect.coco import category_of_class
+from ..detect.coco import category_of_class, read_coco
 from ..engine import Engine
 from ..engine.onnxruntime import OnnxRuntimeEngine
 from ..errors import InputError
@@ -144,6 +144,7 @@ class DetectionTask:
     def _one(self, model: Path, data: LabelledSet) -> dict[str, Any]:
         from ..detect.detector import make_detector
 
+        read_coco(data.annotations)  # refuses what is not COCO
         tree = json.loads(data.annotations.read_text())
         images = sorted(tree["images"], key=lambda i: int(i["id"]))
         keep = np.random.default_rng(self.seed).permutation(len(images))[: self.at_most]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from .search import (
     layers_on_large_maps,
     sensitivity_percent,
 )
+
+WEAK_POINTS = 10.0  # a float model below this AP50 cannot tell a good INT8 from a bad one: the output error then does
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,27 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
     _, equalised, calibrated, candidates = min(tried, key=lambda t: t[0])
     method = min(candidates, key=lambda m: candidates[m])
     task_float = request.task.score(request.model) if request.task else None
-    scores: dict[int, dict[str, Any]] = {}
+    telling = task_float is not None and task_float["ap50"] >= WEAK_POINTS
+    scores: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def score(extra: Sequence[str]) -> dict[str, Any] | None:
+        if request.task and tuple(extra) not in scores:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{request.model.stem}.onnx"
+                save_quantised(calibrated.quantised(method, [*kept, *extra]), request, path)
+                scores[tuple(extra)] = request.task.score(path)
+        return scores.get(tuple(extra))
 
     def cost(extra: Sequence[str]) -> float:
-        if task_float is None or request.task is None:
+        if not telling:
             return _error(calibrated, method, [*kept, *extra], judged, reference)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{request.model.stem}.onnx"
-            save_quantised(calibrated.quantised(method, [*kept, *extra]), request, path)
-            scores[len(extra)] = request.task.score(path)
-        return float(task_float["ap50"] - scores[len(extra)]["ap50"])
+        return lost_points(task_float, score(extra)) or 0.0
 
     layers = place(calibrated.model, calibrated.target, set(kept)).layers
-    wanted = request.gate if request.gate is not None else 1.0 if request.task else config.goal_percent
+    if telling:
+        wanted = 1.0 if request.gate is None else request.gate
+    else:
+        wanted = config.goal_percent if request.gate is None or request.task else request.gate
     sensitivity: dict[str, float] = {}
     extra: list[str] = []
     reached = cost([])
@@ -109,16 +119,21 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
         plans = [extra, *([*extra, *more] for more in layers_on_large_maps(calibrated, [*kept, *extra]))]
         swift = fastest([calibrated.quantised(method, [*kept, *p]) for p in plans], judged[0], config.latency_rounds)
         if swift and cost(plans[swift]) <= max(wanted, reached):
-            extra, reached = plans[swift], cost(plans[swift])
+            extra = plans[swift]
     final = calibrated.quantised(method, [*kept, *extra])
     outputs = {n.name: n.output[0] for n in weighted_layers(calibrated.model)}
     return Quantised(
         model=final, method=method, equalised=equalised,
         layers_int8=place(calibrated.model, calibrated.target, {*kept, *extra}).layers,
         layers_float=[*kept, *extra], error_percent=output_error_percent(reference, run(final, judged)),
-        drop_points=reached if task_float else None,
+        drop_points=lost_points(task_float, score(extra)),
         snr_db=layer_snr_db(calibrated.model, final, outputs, judged[:2]), sensitivity=sensitivity,
-        candidates=candidates, task_float=task_float, task_int8=scores.get(len(extra)))
+        candidates=candidates, task_float=task_float, task_int8=score(extra))
+
+
+def lost_points(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> float | None:
+    """Points of AP50 that quantisation cost; None without a task."""
+    return float(before["ap50"] - after["ap50"]) if before and after else None
 
 
 def _equalisations(config: BuilderConfig, model: Model) -> tuple[bool, ...]:

@@ -65,7 +65,7 @@ def _build(args: argparse.Namespace) -> int:
     from ..builder.accuracy import DetectionTask, LabelledSet
     from ..builder.build import build
     from ..builder.data import draw, preprocess_of
-    from ..builder.quantiser import Request
+    from ..builder.quantiser import WEAK_POINTS, Request
     from ..engine.onnxruntime import OnnxRuntimeEngine
 
     given = {"method": args.method, "plan": args.plan, "equalise": args.equalise,
@@ -90,6 +90,9 @@ def _build(args: argparse.Namespace) -> int:
         drop = a["ap50_drop_points"]
         print(f"output error {a['output_error_percent']:.2f} %, {a['layers_int8']} layers in INT8, "
               f"{len(a['layers_float'])} in float" + (f", AP50 lost {drop:.2f} points" if drop is not None else ""))
+    if (a.get("task_fp32") or {}).get("ap50", WEAK_POINTS) < WEAK_POINTS:
+        print(f"the float model reaches {a['task_fp32']['ap50']:.1f} points of AP50 on --eval, too few to tell: "
+              "layers were chosen by output error; give pictures of what it was trained for")
     if "latency_ms" in a:
         ratio = manifest.int8_latency_ratio or 1.0
         print(f"processor time here {ratio:.2f} of float, size {a['bytes']['int8'] / a['bytes']['fp32']:.2f}"

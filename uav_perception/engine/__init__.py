@@ -53,3 +53,28 @@ class Engine(Protocol):
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
 
     def close(self) -> None: ...
+
+
+class Described:
+    """The half of an engine that says what it is, for those who set the four fields."""
+
+    _info: EngineInfo
+    _inputs: tuple[TensorSpec, ...]
+    _outputs: tuple[TensorSpec, ...]
+    _metadata: Mapping[str, str]
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._metadata

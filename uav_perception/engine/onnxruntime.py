@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, ModelError, WorkFailed
-from . import Array, EngineInfo, TensorSpec
+from . import Array, Described, EngineInfo, TensorSpec
 
 DTYPES: dict[str, Any] = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
@@ -25,7 +25,7 @@ def default_threads() -> int:
     return max(1, min(4, cores // 2))
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Described):
     """One ONNX model on the CPU.
 
     Inputs that are contiguous and of the declared type are read where they lie; outputs are written into buffers made
@@ -54,22 +54,6 @@ class OnnxRuntimeEngine:
         for s in self._outputs:
             if s.name in self._results:
                 self._binding.bind_ortvalue_output(s.name, _ort().OrtValue.ortvalue_from_numpy(self._results[s.name]))
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._info
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._metadata
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; see the protocol for who owns the returned arrays.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EngineMismatch, InputError, MissingDependency, ModelError, UavPerceptionError, WorkFailed
-from . import Array, Engine, EngineInfo, TensorSpec
+from . import Array, Described, Engine
 from .manifest import MANIFEST, EngineFile, Manifest, check_file, check_preprocess, read_manifest
 
 log = logging.getLogger(__name__)
@@ -68,12 +68,17 @@ def open_engine(path: str | Path, *, backend: str = "auto", threads: int = 0,
     return FallbackEngine.open(candidates, refused, measured)
 
 
-class FallbackEngine:
+class FallbackEngine(Described):
     """The first candidate that opens; when it fails at run time the next takes over, once, and ``info`` says so."""
 
-    def __init__(self, engine: Engine, rest: list[Candidate], refused: list[str]) -> None:
-        self._engine, self._rest, self._refused = engine, rest, refused
-        self._inputs, self._outputs = engine.inputs, engine.outputs
+    def __init__(self, engine: Engine, rest: list[Candidate]) -> None:
+        self._rest = rest
+        self._run_on(engine)
+
+    def _run_on(self, engine: Engine) -> None:
+        self._engine = engine
+        self._info, self._inputs, self._outputs = engine.info, engine.inputs, engine.outputs
+        self._metadata = engine.metadata
 
     @staticmethod
     def open(candidates: list[Candidate], refused: list[str], measured: str = "") -> Engine:
@@ -89,24 +94,8 @@ class FallbackEngine:
                 refused = [*refused, f"{candidate.label}: {e.value}"]
                 continue
             rest = candidates[i + 1:]
-            return FallbackEngine(engine, rest, refused) if rest else engine
+            return FallbackEngine(engine, rest) if rest else engine
         raise ModelError("no engine left to try: " + "; ".join(refused), "one that runs here", "build it here")
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._engine.info
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._engine.metadata
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """As the protocol says; a failing runtime (not a wrong feed) makes the next candidate take over."""
@@ -133,7 +122,7 @@ class FallbackEngine:
             raise EngineMismatch(f"fall-back engine {candidate.label}", "the inputs and outputs of the first",
                                  "build both from one model") from error
         failed.close()
-        self._engine = engine
+        self._run_on(engine)
 
 
 def _ordered(manifest: Manifest) -> tuple[list[EngineFile], str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EngineMismatch, InputError, MissingDependency, ModelError, UavPerceptionError, WorkFailed
-from . import Array, EngineInfo, TensorSpec
+from . import Array, Described, EngineInfo, TensorSpec
 from .cuda import Cuda, open_cuda
 from .manifest import EngineFile
 from .onnxruntime import check_feeds
@@ -63,7 +63,7 @@ def check_device(path: Path, entry: EngineFile) -> None:
                                  "run `engine build --target tensorrt` on this device")
 
 
-class TensorRTEngine:
+class TensorRTEngine(Described):
     """One plan on GPU 0. The returned arrays are pinned buffers, overwritten by the next call.
 
     Args:
@@ -123,22 +123,6 @@ class TensorRTEngine:
             raise ModelError(f"tensor {name} {dtype}{list(shape)} of plan {self.path}", "fixed sizes and a plain type",
                              "build it from an ONNX with static shapes")
         return TensorSpec(name, shape, np.dtype(DTYPES[dtype]))
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._info
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        return self._metadata
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once; see the protocol for who owns the returned arrays.
