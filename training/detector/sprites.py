@@ -138,6 +138,8 @@ def procedural_ground(rng: np.random.Generator, size_px: int) -> U8:
         else:
             rect = (centre, (rng.uniform(4, 90), rng.uniform(2, 30)), float(np.degrees(angle) + rng.choice([0, 90])))
             cv2.fillConvexPoly(image, cv2.boxPoints(rect).astype(np.int32), level, cv2.LINE_AA)
+    for _ in range(rng.integers(0, 3)):
+        _repeated(image, rng)
     coarse = cv2.resize(rng.normal(0, 1, (size_px // 16, size_px // 16, 1)).astype(np.float32), (size_px, size_px),
                         interpolation=cv2.INTER_CUBIC)[..., None]
     fine = cv2.resize(rng.random((size_px // 2, size_px // 2), np.float32) - 0.5, (size_px, size_px))
@@ -147,6 +149,34 @@ def procedural_ground(rng: np.random.Generator, size_px: int) -> U8:
                                              interpolation=cv2.INTER_CUBIC) > 0.6).astype(np.float32), (0, 0), 2)
         image *= 1 - rng.uniform(0.2, 0.6) * shape[..., None]
     return np.asarray(np.clip(image, 0, 255), np.uint8)
+
+
+def _repeated(image: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """A row, ring or grid of equal bright or dark shapes, some framed: kerbs, planters, windows, paving, roofs."""
+    size = image.shape[0]
+    long = float(np.exp(rng.uniform(np.log(4), np.log(40))))
+    short = long * float(rng.uniform(0.25, 1.0))
+    turn, pitch = rng.uniform(0, 2 * np.pi), long * rng.uniform(1.1, 2.5)
+    start, kind = rng.uniform(0, size, 2), rng.integers(3)
+    fill, frame = (tuple(rng.uniform(20, 245) * rng.uniform(0.85, 1.15, 3)) for _ in range(2))
+    if kind == 0:
+        n = int(rng.integers(3, 16))
+        where = [(start + np.array([np.cos(turn), np.sin(turn)]) * pitch * i, turn) for i in range(n)]
+    elif kind == 1:
+        radius = pitch * rng.uniform(1.5, 5)
+        angles = np.arange(0, 2 * np.pi, pitch / radius)
+        where = [(start + radius * np.array([np.cos(a), np.sin(a)]), a) for a in angles]
+    else:
+        axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) * pitch
+        n, m = rng.integers(2, 6, 2)
+        turned = rng.choice([0.0, np.pi / 4])
+        where = [(start + i * axes[0] + j * axes[1], turn + turned) for i in range(n) for j in range(m)]
+    framed = rng.random() < 0.4
+    for centre, angle in where:
+        for share, colour in ((1.0, frame), (0.6, fill)) if framed else ((1.0, fill),):
+            middle = (float(centre[0]), float(centre[1]))
+            corners = cv2.boxPoints((middle, (long * share, short * share), float(np.degrees(angle))))
+            cv2.fillConvexPoly(image, np.round(corners * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
 
 
 def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.random.Generator,

@@ -19,14 +19,14 @@ from .sprites import Sprite, paste_traffic, procedural_ground
 class Mix:
     """Shares of what a sample is made of (they need not add up to one) and the range of sizes."""
 
-    thermal: float = 0.58
-    rgb: float = 0.15
-    pasted: float = 0.19
-    rendered: float = 0.08
+    thermal: float = 0.60
+    rgb: float = 0.12
+    pasted: float = 0.17
+    rendered: float = 0.11
     mosaic: float = 0.15  # of all samples: four smaller ones in one
-    car_px: tuple[float, float] = (14.0, 130.0)  # length of pasted cars
-    thermal_scale: tuple[float, float] = (0.6, 1.7)
-    rgb_object_px: tuple[float, float] = (14.0, 110.0)  # side of the object a crop of a real picture is centred on
+    car_px: tuple[float, float] = (14.0, 190.0)  # length of pasted cars
+    thermal_scale: tuple[float, float] = (0.7, 1.9)
+    rgb_object_px: tuple[float, float] = (14.0, 150.0)  # side of the object a crop of a real picture is centred on
 
 
 class Stream:
@@ -37,6 +37,7 @@ class Stream:
         self.thermal = [p for p in pictures if p.domain == "thermal"]
         self.rgb = [p for p in pictures if p.domain == "rgb"]
         self.rendered = [p for p in pictures if p.domain == "rendered"]
+        self.classes = {domain: _classes(getattr(self, domain)) for domain in ("thermal", "rgb", "rendered")}
         self.grounds, self.sprites = list(grounds), list(sprites)
         self.size_px, self.seed, self.mix = size_px, seed, mix
         share = {"thermal": mix.thermal * bool(self.thermal), "rgb": mix.rgb * bool(self.rgb),
@@ -64,17 +65,29 @@ class Stream:
         if kind == "pasted":
             image, objects, labelled = self._pasted(rng, size_px)
         else:
-            source: list[Picture] = getattr(self, kind)
-            image, objects, labelled = self._crop(source[rng.integers(len(source))], rng, size_px)
+            image, objects, labelled = self._crop(*self._subject(kind, rng), rng, size_px)
         return finish(photographed(image, rng, thermal=kind == "thermal"), objects, labelled)
 
-    def _crop(self, picture: Picture, rng: np.random.Generator, size_px: int) -> tuple[U8, Objects, NDArray[np.bool_]]:
+    def _subject(self, domain: str, rng: np.random.Generator) -> tuple[Picture, int | None]:
+        """A picture and the object in it to look at; 15 % of the crops aim at nothing.
+
+        Classes are drawn by the root of their number of objects: rare ones more often than they occur.
+        """
+        source: list[Picture] = getattr(self, domain)
+        classes, share, holding = self.classes[domain]
+        if not classes or rng.random() < 0.15:
+            return source[rng.integers(len(source))], None
+        label = classes[rng.choice(len(classes), p=share)]
+        picture = holding[label][rng.integers(len(holding[label]))]
+        return picture, int(rng.choice(np.flatnonzero(picture.objects.label == label)))
+
+    def _crop(self, picture: Picture, subject: int | None, rng: np.random.Generator,
+              size_px: int) -> tuple[U8, Objects, NDArray[np.bool_]]:
         h, w = picture.image.shape[:2]
-        known = np.flatnonzero(picture.objects.label != IGNORE)
         centre = rng.uniform(0, 1, 2) * (w, h)
         side = 40.0
-        if len(known) and rng.random() < 0.85:
-            box = picture.objects.xyxy[rng.choice(known)]
+        if subject is not None:
+            box = picture.objects.xyxy[subject]
             side = float(np.sqrt((box[2:] - box[:2]).prod()))
             centre = (box[:2] + box[2:]) / 2
         if picture.domain == "thermal":
@@ -103,9 +116,20 @@ class Stream:
                            size_px)
             image = np.asarray(cv2.warpAffine(ground, m, (size_px, size_px), borderMode=cv2.BORDER_REFLECT), np.uint8)
         else:
-            image, objects, labelled = self._crop(self.rgb[rng.integers(len(self.rgb))], rng, size_px)
+            image, objects, labelled = self._crop(*self._subject("rgb", rng), rng, size_px)
         length = _log_uniform(rng, *self.mix.car_px) * min(1.0, 1.5 * size_px / self.size_px)
         return image, objects + paste_traffic(image, objects, self.sprites, rng, length), labelled
+
+
+def _classes(pictures: Sequence[Picture]) -> tuple[list[int], NDArray[np.float64], dict[int, list[Picture]]]:
+    """Class indices that occur, the share of crops each gets, and the pictures showing it."""
+    count = np.zeros(len(CLASSES))
+    for p in pictures:
+        np.add.at(count, p.objects.label[p.objects.label != IGNORE], 1)
+    classes = [int(c) for c in np.flatnonzero(count)]
+    root = np.sqrt(count[classes])
+    return classes, root / max(root.sum(), 1.0), {c: [p for p in pictures if (p.objects.label == c).any()]
+                                                  for c in classes}
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -123,7 +147,7 @@ def photographed(image: U8, rng: np.random.Generator, thermal: bool) -> U8:
     x = image
     tone = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, 1)
     if thermal:
-        if rng.random() < 0.3:
+        if rng.random() < 0.15:
             tone = 255 - tone
     else:
         tone = tone * rng.normal(1, 0.06, 3).astype(np.float32)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from uav_perception.errors import InputError, WorkFailed
 
+from .export import weights_of
 from .loss import detection_loss
 from .model import FROZEN_BLOCKS, FROZEN_LATER, PAD_VALUE, UavDet, imagenet_state, points
 from .pictures import U8, Picture, Sample, load_coco
@@ -45,10 +46,11 @@ class Plan:
     steps: int = 8000
     batch: int = 8  # a process
     size_px: int = 320
+    start: str = ""  # FP32 detector in ONNX, as ``export`` writes it, whose weights training goes on from
     rate: float = 1.5e-3
     backbone_rate: float = 0.35  # of ``rate``
     warmup: int = 200
-    freeze_after: int = 1200  # from this step on the blocks at strides 4 and 8 stay as they are
+    freeze_after: float = 0.6  # of the steps; from then on the blocks at strides 4 and 8 stay as they are
     ema: float = 0.998
     seed: int = 1
     validate_every: int = 500
@@ -117,6 +119,8 @@ class Trainer:
         model = UavDet()
         if plan.pretrained:
             model.load_imagenet(imagenet_state(Path(plan.pretrained)))
+        if plan.start:
+            model.load_state_dict(weights_of(Path(plan.start)))
         self.model = model.to(memory_format=torch.channels_last)
         self.average: UavDet = copy.deepcopy(self.model)
         self._freeze(FROZEN_BLOCKS)
@@ -125,7 +129,7 @@ class Trainer:
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
         self.optimiser = torch.optim.AdamW([{"params": rest, "factor": 1.0},
                                             {"params": backbone, "factor": plan.backbone_rate}], lr=plan.rate,
-                                           weight_decay=0.02, betas=(0.9, 0.99))
+                                           weight_decay=0.02, betas=(0.9, 0.99), fused=True)
         self.centres, self.strides = points(plan.size_px, plan.size_px)
         self.step_index = 0
         self.history: list[dict[str, float]] = []
@@ -148,7 +152,7 @@ class Trainer:
 
     def step(self, samples: list[Sample], processes: int) -> tuple[float, float]:
         """One update; returns class and box loss."""
-        if self.step_index >= self.plan.freeze_after and self.model.frozen < FROZEN_LATER:
+        if self.step_index >= self.plan.freeze_after * self.plan.steps and self.model.frozen < FROZEN_LATER:
             self._freeze(FROZEN_LATER)
         rate = rate_at(self.plan, self.step_index)
         for group in self.optimiser.param_groups:
@@ -167,8 +171,7 @@ class Trainer:
             self.optimiser.step()
         decay = min(self.plan.ema, (1 + self.step_index) / (10 + self.step_index))
         with torch.no_grad():
-            for a, p in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                a.lerp_(p, 1 - decay)
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         self.step_index += 1
         return class_loss.item(), box_loss.item()
 
