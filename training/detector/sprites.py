@@ -204,7 +204,7 @@ def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.rand
         if any((np.minimum(box[2:], b[2:]) - np.maximum(box[:2], b[:2]) > 1).all() for b in boxes):
             continue
         boxes.append(box)
-        paste(image, sprite, matrix, float(rng.uniform(0.6, 1.4)), sun, float(darkness))
+        paste(image, sprite, matrix, float(np.exp(rng.uniform(-1.0, 0.37))), sun, float(darkness))
         outlines.append(outline)
         labels.append(sprite.label)
     return Objects(np.array(outlines).reshape(-1, OUTLINE, 2), np.array(labels, np.int64))

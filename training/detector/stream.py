@@ -19,14 +19,14 @@ from .sprites import Sprite, paste_traffic, procedural_ground
 class Mix:
     """Shares of what a sample is made of (they need not add up to one) and the range of sizes."""
 
-    thermal: float = 0.60
-    rgb: float = 0.12
-    pasted: float = 0.17
-    rendered: float = 0.11
+    thermal: float = 0.42
+    rgb: float = 0.14
+    pasted: float = 0.25
+    rendered: float = 0.19
     mosaic: float = 0.15  # of all samples: four smaller ones in one
-    car_px: tuple[float, float] = (14.0, 190.0)  # length of pasted cars
-    thermal_scale: tuple[float, float] = (0.7, 1.9)
-    rgb_object_px: tuple[float, float] = (14.0, 150.0)  # side of the object a crop of a real picture is centred on
+    car_px: tuple[float, float] = (14.0, 240.0)  # length of pasted cars
+    thermal_scale: tuple[float, float] = (0.65, 1.55)
+    rgb_object_px: tuple[float, float] = (14.0, 190.0)  # side of the object a crop of a real picture is centred on
 
 
 class Stream:
@@ -107,7 +107,7 @@ class Stream:
         kind = rng.random()
         labelled = np.ones(len(CLASSES), bool)
         objects = Objects()
-        if kind < 0.45 or not self.rgb:
+        if kind < 0.4 or not self.rgb:
             image = procedural_ground(rng, size_px)
         elif kind < 0.65 and self.grounds:
             ground = self.grounds[rng.integers(len(self.grounds))]
