@@ -68,12 +68,14 @@ def autopilot():
 @pytest.fixture(scope="module")
 def graph(processes, client, autopilot, pictures, calibration, model):
     for name, kind in TYPES.items():
-        best_effort = name in ("image", "image/compressed", "camera_info", "overlay/compressed")
+        best_effort = name in ("image", "image/compressed", "overlay/compressed")
         client.listen(f"{NS}/{name}", kind, qos_profile_sensor_data if best_effort else QoSProfile(depth=200))
     client.listen("/tf", TFMessage, 100)
     link = processes.node("flight_link", {"flight_link": {"url": autopilot.url}}, NS)
+    every_info = {"publisher": {"reliability": "reliable", "depth": 200}}  # so that the client knows every stamp
     perception = processes.node("container", {
-        "camera": {"source": str(pictures), "fps": 15, "loop": True, "calibration": str(calibration)},
+        "camera": {"source": str(pictures), "fps": 15, "loop": True, "calibration": str(calibration),
+                   "qos_overrides": {f"{NS}/camera_info": every_info}},
         "detector": {"model": str(model), "family": "end2end", "classes": ["car", "person"]}}, NS)
     arrived = client.until(lambda: len(client.heard[f"{NS}/tracks"]) > 20 and len(client.heard[f"{NS}/odometry"]) > 15
                            and len(client.diagnostics("uav1/detector")) > 2, 60)
@@ -86,14 +88,12 @@ def stamps(messages):
 
 
 def test_results_have_the_stamp_and_frame_of_their_image(graph, client):
-    infos = set(stamps(list(client.heard[f"{NS}/camera_info"])))
-    first = min(infos)
-    for topic in ("detections", "tracks", "odometry"):
-        messages = [m for m in list(client.heard[f"{NS}/{topic}"]) if convert.to_ns(m.header.stamp) > first][:-3]
-        assert len(messages) > 5
-        known = [ns in infos for ns in stamps(messages)]
-        # camera_info is best effort, lost on a busy machine; a stamp of its own would never be known
-        assert sum(known) >= 0.5 * len(known), topic
+    results = {t: stamps(list(client.heard[f"{NS}/{t}"])) for t in ("detections", "tracks", "odometry")}
+    first = min(stamps(list(client.heard[f"{NS}/camera_info"])))  # before it the client was not yet heard of
+    for topic, said in results.items():
+        said = {ns for ns in said if ns > first}
+        assert len(said) > 5
+        assert client.until(lambda said=said: said <= set(stamps(list(client.heard[f"{NS}/camera_info"])))), topic
     frames = {"detections": "camera_optical", "tracks": "camera_optical", "odometry": "odom", "image": "camera_optical"}
     for topic, frame_id in frames.items():
         assert {m.header.frame_id for m in list(client.heard[f"{NS}/{topic}"])} == {frame_id}
@@ -119,7 +119,8 @@ def test_types_and_quality_of_service(graph, client):
         (info,) = client.node.get_publishers_info_by_topic(f"{NS}/{topic.name}")
         package, name = topic.type.split("/")
         assert info.topic_type == f"{package}/msg/{name}"
-        assert info.qos_profile.reliability == topic.qos.reliability
+        wanted = ReliabilityPolicy.RELIABLE if topic is topics.CAMERA_INFO else topic.qos.reliability
+        assert info.qos_profile.reliability == wanted, topic.name
     sensor = client.node.get_publishers_info_by_topic(f"{NS}/image")[0].qos_profile
     assert sensor.reliability == ReliabilityPolicy.BEST_EFFORT
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from copy import copy
 from typing import Any, ClassVar
 
 from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]
@@ -82,7 +83,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
     # ---- inputs and outputs -------------------------------------------------------------------------------------
     def output(self, topic: Topic) -> Any:
         """A lifecycle publisher; quality of service can be overridden by parameters ``qos_overrides.*``."""
-        return self.create_lifecycle_publisher(topic.message(), topic.name, topic.qos,
+        return self.create_lifecycle_publisher(topic.message(), topic.name, copy(topic.qos),  # overrides write into it
                                                qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
     def input(self, topic: Topic, sink: Callable[[Any], None], record: Callable[[Any], Any]) -> None:
@@ -104,7 +105,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             except (ValueError, KeyError, TypeError) as e:  # a sender with other ideas must not end this node
                 self.failed(f"{topic.name}: {type(e).__name__}: {e}")
 
-        self.create_subscription(topic.message(), topic.name, receive, topic.qos,
+        self.create_subscription(topic.message(), topic.name, receive, copy(topic.qos),
                                  event_callbacks=self._qos_events(topic),
                                  qos_overriding_options=QoSOverridingOptions.with_default_policies())
 
