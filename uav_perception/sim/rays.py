@@ -15,24 +15,14 @@ import numpy as np
 
 from ..records import F32, F64, I32, Bool
 from .mesh import Mesh, transform
-from .world import ray_caster
+from .world import Shape, ray_caster
 
 SKY, STATIC = -2, -1  # owners of hits that are no object
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(Shape):
     """A shape in its own frame with its ray caster, shared by all objects of that shape."""
-
-    mesh: Mesh
-
-    @cached_property
-    def normals(self) -> F32:
-        return self.mesh.normals()
-
-    @cached_property
-    def caster(self) -> Any:
-        return ray_caster(self.mesh)
 
     @cached_property
     def corners(self) -> F64:

@@ -124,14 +124,10 @@ def _remap(texture: U8, u: F32, v: F32) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Static:
-    """Faces of everything still, with attributes per face. ``color`` linear BGR, ``tag`` varies patterns."""
+class Shape:
+    """A mesh with what rays need of it, made when first asked for."""
 
     mesh: Mesh
-    kind: NDArray[np.uint8]
-    color: F32
-    warmth: F32
-    tag: I32
 
     @cached_property
     def normals(self) -> F32:
@@ -140,6 +136,16 @@ class Static:
     @cached_property
     def caster(self) -> Any:
         return ray_caster(self.mesh)
+
+
+@dataclass(frozen=True, eq=False)
+class Static(Shape):
+    """Faces of everything still, with attributes per face. ``color`` linear BGR, ``tag`` varies patterns."""
+
+    kind: NDArray[np.uint8]
+    color: F32
+    warmth: F32
+    tag: I32
 
 
 @dataclass
