@@ -41,7 +41,7 @@ DATA = HERE.parents[1] / "shared" / "data"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", nargs="+", default=[], metavar="ONNX", help="default: the development models")
     parser.add_argument("--calib", nargs="+", default=[], metavar="DIR_OR_BAG", help="default: the development set")
-    parser.add_argument("--eval", nargs="*", default=[], metavar="COCO", help="labelled sets for AP50")
+    parser.add_argument("--eval", nargs="*", default=[], metavar="COCO", help="labelled sets for AP50 (default with the default models: the development sets)")
     parser.add_argument("--map", action="append", default=[], metavar="TARGET=a,b")
     parser.add_argument("--pictures", type=int, default=32, help="calibration pictures")
     parser.add_argument("--eval-pictures", type=int, default=10000, help="pictures of each labelled set")
@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sources = args.calib or sorted(str(p) for p in (DATA / "train").glob("*"))
     if not sources:
         raise InputError("no calibration pictures", "--calib", "give a folder of pictures or a bag")
-    sets = tuple(LabelledSet.parse(t) for t in args.eval)
+    labelled = args.eval if args.eval or args.model else sorted(str(p) for p in (DATA / "aerial_det").glob("*"))
+    sets = tuple(LabelledSet.parse(t) for t in labelled)
     config = BuilderConfig(pictures=args.pictures, eval_pictures=args.eval_pictures, latency_rounds=args.rounds)
     task = DetectionTask(sets, DetectorConfig(), config.eval_pictures, config.seed, parse_maps(args.map))
     with tempfile.TemporaryDirectory() as folder:

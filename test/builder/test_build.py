@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -148,6 +149,10 @@ def test_the_gate_in_points_of_a_task(toy: Path, pictures: Path, tmp_path: Path,
     (["missing.onnx", "--calib", "PICTURES"], "existing ONNX"),
     (["TOY", "--calib", "nowhere"], "image folder or a bag"),
     (["TOY", "--calib", "EMPTY"], "without pictures"),
+    (["TOY", "--calib", "PICTURES", "TORN"], "cannot be decoded"),
+    (["TOY", "--calib", "PICTURES", "DEEP"], "16 bits"),
+    (["OPEN", "--calib", "PICTURES"], "(1, 3, H, W)"),
+    (["ODD", "--calib", "PICTURES"], "Warp"),
     (["TOY", "--calib", "PICTURES", "--gate", "-1"], ">= 0"),
     (["TOY", "--calib", "PICTURES", "--precision", "fp16"], "int8 or fp32"),
     (["TOY", "--calib", "PICTURES", "--pictures", "0"], "from 1"),
@@ -157,9 +162,20 @@ def test_the_gate_in_points_of_a_task(toy: Path, pictures: Path, tmp_path: Path,
 def test_bad_input_is_one_line_and_two(toy: Path, pictures: Path, tmp_path: Path, words: list[str], message: str,
                                        capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
+    model = onnx.load(str(toy))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "channels"
+    onnx.save(model, str(tmp_path / "open.onnx"))
+    model = onnx.load(str(toy))
+    model.graph.node[2].op_type = "Warp"
+    onnx.save(model, str(tmp_path / "odd.onnx"))
+    for name, data in (("torn", (pictures / "000.png").read_bytes()[:60]),
+                       ("deep", cv2.imencode(".png", np.zeros((8, 8), np.uint16))[1].tobytes())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(data)
     (tmp_path / "broken" / "images").mkdir(parents=True)
     (tmp_path / "broken" / "annotations.json").write_text('{"images": 3}')
-    table = {"BROKEN": tmp_path / "broken", "TOY": toy, "PICTURES": pictures, "EMPTY": tmp_path / "empty"}
+    table = {"TOY": toy, "PICTURES": pictures, "OPEN": tmp_path / "open.onnx", "ODD": tmp_path / "odd.onnx",
+             **{n: tmp_path / n.lower() for n in ("TORN", "DEEP", "BROKEN", "EMPTY")}}
     assert command("engine", "build", *(table.get(w, w) for w in words), "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
