@@ -1,6 +1,7 @@
 """Many targets: ours beside a plain ByteTrack, on equal detections, scored by trackeval.
 
-Sequences are MOTChallenge folders (``img1/``, ``gt/gt.txt``, ``seqinfo.ini``). Detections are the truth spoilt by seed:
+Sequences are MOTChallenge folders (``img1/``, ``gt/gt.txt``, ``seqinfo.ini``) and flights with truth (bags of ``sim
+render``; objects less than a quarter visible are neither required nor punished). Detections are the truth spoilt by seed:
 boxes jittered, some dropped (also in bursts), some faint, false ones added; both trackers get the same. The peer is
 ``ByteTrackTracker`` of the package ``trackers`` with our score thresholds and its own defaults otherwise.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import argparse
 import configparser
 import time
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uav_perception.config import LsartConfig, TrackerConfig
+from uav_perception.config import CameraConfig, EvaluateConfig, LsartConfig, TrackerConfig
 from uav_perception.errors import InputError, MissingDependency
 from uav_perception.geometry import clip_boxes
+from uav_perception.offline.exports import xywh
 from uav_perception.offline.metrics.tracking import combine, read_mot, score_tracks, summary
+from uav_perception.offline.recording import open_recording
 from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track.stage import make_tracker
 
 F64 = NDArray[np.float64]
+SEEN = 0.4  # share of an object that a detector needs to see
 KEPT = ("HOTA", "AssA", "DetA", "IDF1", "MOTA", "IDSW", "Frag", "CLR_FP", "CLR_FN")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared/data/mot",
                         help="folder of MOTChallenge sequences with pictures")
+    parser.add_argument("--flights", type=Path, nargs="*", default=[], help="bags with truth/boxes")
     parser.add_argument("--seeds", type=int, default=5, help="repetitions with other detection noise")
     parser.add_argument("--ablation", action="store_true", help="also ours with each cue switched off")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Scores of every tracker, summed over sequences and seeds, and its time a frame."""
-    sequences = {d.name: Sequence(d) for d in sorted(Path(args.data).glob("*")) if (d / "img1").is_dir()}
+    folders = [d for d in sorted(Path(args.data).glob("*")) if (d / "img1").is_dir()]
+    kinds = {"images": {d.name: of_folder(d) for d in folders}, "flights": {f.stem: of_flight(f) for f in args.flights}}
+    sequences = {name: sequence for kind in kinds.values() for name, sequence in kind.items()}
     if not sequences:
         raise InputError(f"--data {args.data}", "folders with img1/ and gt/gt.txt", "name a folder of MOT sequences")
     config = TrackerConfig()
@@ -54,28 +62,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for seed in range(args.seeds):
                 rows, ms = sequence.track(tracker, seed)
                 took_ms += ms
-                raw[f"{seq_name}/{seed}"] = score_tracks(sequence.truth, rows, len(sequence.images))
-        per_sequence = {s: _short(combine({k: v for k, v in raw.items() if k.startswith(f"{s}/")})) for s in sequences}
-        report["trackers"][name] = {**_short(combine(raw)), "ms_p50": round(float(np.median(took_ms)), 2),
-                                    "ms_p95": round(float(np.percentile(took_ms, 95)), 2), "sequences": per_sequence}
+                raw[seq_name, seed] = score_tracks(sequence.truth, rows, len(sequence.pictures))
+        scores = {kind: _together(raw, names) for kind, names in kinds.items() if names}
+        report["trackers"][name] = {**scores, "ms_p50": round(float(np.median(took_ms)), 2),
+                                    "ms_p95": round(float(np.percentile(took_ms, 95)), 2),
+                                    "sequences": {s: _together(raw, [s]) for s in sequences}}
     ours, peer = report["trackers"]["ours"], report["trackers"]["bytetrack"]
-    report["id_switches_ours_over_peer"] = round(ours["IDSW"] / max(peer["IDSW"], 1), 3)
+    report["id_switches_ours_over_peer"] = {kind: round(ours[kind]["IDSW"] / max(peer[kind]["IDSW"], 1), 3)
+                                            for kind, names in kinds.items() if names}
     return report
+
+
+def _together(raw: dict[tuple[str, int], Any], names: Iterable[str]) -> dict[str, float]:
+    """Scores over all seeds of these sequences."""
+    return _short(combine({f"{n}/{seed}": v for (n, seed), v in raw.items() if n in names}))
 
 
 def _short(result: dict[str, Any]) -> dict[str, float]:
     return {k: round(v, 4) for k, v in summary(result).items() if k in KEPT}
 
 
+@dataclass(frozen=True)
 class Sequence:
-    """Pictures, truth, and detections made of it."""
+    """Pictures (as files' bytes), their stamps, and truth: rows frame, id, x, y, w, h, confidence (0 = not scored)."""
 
-    def __init__(self, folder: Path) -> None:
-        ini = configparser.ConfigParser()
-        ini.read(folder / "seqinfo.ini")
-        self.rate_hz = ini.getfloat("Sequence", "frameRate", fallback=25.0)
-        self.images = [cv2.imread(str(p)) for p in sorted((folder / "img1").iterdir())]
-        self.truth = read_mot(folder / "gt" / "gt.txt")
+    pictures: list[NDArray[np.uint8]]
+    stamps_ns: list[int]
+    truth: F64
+    seen: F64  # rows of the truth that a detector might see
 
     def track(self, tracker: Any, seed: int) -> tuple[F64, list[float]]:
         """MOT rows of one run, and the time of each frame in ms."""
@@ -83,14 +97,44 @@ class Sequence:
         silent: dict[int, int] = {}  # target -> frame until which the detector does not see it
         tracker.reset()
         rows, took_ms = [], []
-        for k, image in enumerate(self.images, 1):
-            frame = Frame(k, round(k / self.rate_hz * 1e9), image)
-            detections = spoil(self.truth[self.truth[:, 0] == k], frame, rng, silent)
+        for k, (picture, stamp_ns) in enumerate(zip(self.pictures, self.stamps_ns, strict=True), 1):
+            frame = Frame(k, stamp_ns, np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR), np.uint8))
+            detections = spoil(self.seen[self.seen[:, 0] == k], frame, rng, silent)
             started = time.perf_counter()
             found = tracker.update(frame, detections)
             took_ms.append(1e3 * (time.perf_counter() - started))
             rows += [[k, i, x1, y1, x2 - x1, y2 - y1] for i, (x1, y1, x2, y2) in found]
         return np.array(rows, dtype=np.float64).reshape(-1, 6), took_ms
+
+
+def of_folder(folder: Path) -> Sequence:
+    """A MOTChallenge folder."""
+    ini = configparser.ConfigParser()
+    ini.read(folder / "seqinfo.ini")
+    rate_hz = ini.getfloat("Sequence", "frameRate", fallback=25.0)
+    pictures = [np.fromfile(p, np.uint8) for p in sorted((folder / "img1").iterdir())]
+    truth = read_mot(folder / "gt" / "gt.txt")
+    return Sequence(pictures, [round(k / rate_hz * 1e9) for k in range(1, len(pictures) + 1)], truth, truth)
+
+
+def of_flight(path: Path) -> Sequence:
+    """A bag with ``truth/boxes``."""
+    recording = open_recording(path, CameraConfig(realtime=False), EvaluateConfig())
+    pictures, stamps_ns, rows = [], [], []
+    numbers: dict[str, int] = {}
+    while (frame := recording.camera.read(60.0)) is not None:
+        pictures.append(cv2.imencode(".png", frame.image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+        stamps_ns.append(frame.stamp_ns)
+        boxes = recording.truth.boxes(frame.stamp_ns)
+        for box, who, visible in zip(xywh(boxes.xyxy_px), boxes.ids, boxes.visibility, strict=True) if boxes else ():
+            rows.append([len(pictures), numbers.setdefault(who, len(numbers) + 1), *box, visible])
+    recording.close()
+    if not rows:
+        raise InputError(f"--flights {path}", "a bag with truth/boxes", "render one with `sim render`")
+    truth = np.array(rows)
+    seen = truth[truth[:, 6] >= SEEN]
+    truth[:, 6] = truth[:, 6] >= EvaluateConfig().visibility_min
+    return Sequence(pictures, stamps_ns, truth, seen)
 
 
 def spoil(truth: F64, frame: Frame, rng: np.random.Generator, silent: dict[int, int]) -> Detections:

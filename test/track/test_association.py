@@ -33,7 +33,8 @@ cell = st.one_of(st.floats(-20, 20), st.just(float("inf")))
 @settings(max_examples=150, deadline=None)
 def test_assignment_is_the_cheapest(n, m, data, limit):
     cost = np.array(data.draw(st.lists(st.lists(cell, min_size=m, max_size=m), min_size=n, max_size=n)))
-    pairs = list(zip(*assign(cost, limit), strict=True))
+    rows, columns = np.nonzero(np.isfinite(cost))
+    pairs = list(zip(*assign(rows, columns, cost[rows, columns], limit, cost.shape), strict=True))
     assert len({r for r, _ in pairs}) == len(pairs) == len({c for _, c in pairs})
     assert all(cost[r, c] < limit for r, c in pairs)
     assert np.isclose(sum(cost[r, c] - limit for r, c in pairs), brute_force(cost, limit))
@@ -42,7 +43,7 @@ def test_assignment_is_the_cheapest(n, m, data, limit):
 def test_motion_cost_is_the_density_written_out():
     mean, cov = kalman.initiate([[100, 100, 140, 120]], NOISE)
     box = np.array([[110.0, 98, 149, 121]])
-    distance, cost = motion_cost(mean, cov, [1], box, NOISE, 0.3)
+    rows, columns, cost = motion_cost(mean, cov, [1], box, NOISE, 0.3, gate=50.0)
     s = np.sqrt(40 * 20)
     R = np.diag(np.array([0.07 * 40, 0.07 * 20, 0.12 * 40, 0.12 * 20]) ** 2)
     S = cov[0, :4, :4] + R
@@ -52,8 +53,10 @@ def test_motion_cost_is_the_density_written_out():
     N = np.diag([8, 8, 2, 2]) @ R
     narrow = np.exp(-0.5 * z @ np.linalg.inv(N) @ z) / np.sqrt(np.linalg.det(N / s**2))
     wide = (1 + d2 / 4) ** -4 / np.sqrt(np.linalg.det(S / s**2))
-    assert np.isclose(distance[0, 0], d2)
-    assert np.isclose(cost[0, 0], -np.log(0.3 * narrow + 0.7 * wide))
+    assert rows.tolist() == columns.tolist() == [0]
+    assert np.isclose(cost[0], -np.log(0.3 * narrow + 0.7 * wide))
+    for gate, pairs in ((d2 * 1.001, 1), (d2 * 0.999, 0)):
+        assert len(motion_cost(mean, cov, [1], box, NOISE, 0.3, gate)[2]) == pairs
 
 
 def test_neighbours_of_a_row_keep_apart_when_one_is_missed():
@@ -63,7 +66,7 @@ def test_neighbours_of_a_row_keep_apart_when_one_is_missed():
     for _ in range(3):
         mean, cov = kalman.update(*kalman.predict(mean, cov, 1.0, NOISE), row, NOISE)
     mean, cov = kalman.predict(mean, cov, 3.0, NOISE)
-    distance, cost = motion_cost(mean, cov, [3] * 4, row[1:] + 1.5, NOISE, 0.5)
-    assert distance[0, 0] < 18.5  # by the filter's spread alone the neighbour would do
-    rows, columns = assign(cost, 0.0)
+    rows, columns, cost = motion_cost(mean, cov, [3] * 4, row[1:] + 1.5, NOISE, 0.5, gate=18.5)
+    assert (0, 0) in zip(rows, columns, strict=True)  # by the filter's spread alone the neighbour would do
+    rows, columns = assign(rows, columns, cost, 0.0, (4, 3))
     assert rows.tolist() == [1, 2, 3] and columns.tolist() == [0, 1, 2]

@@ -71,70 +71,57 @@ def boxes(xyxy_px: ArrayLike, ids: list[str], class_names: list[str], scores: Ar
     return make(BOXES, head, items)
 
 
-class _Cdr:
-    """Walks through a message in plain CDR (OMG DDSI-RTPS 2.5, ch. 10), every field aligned to its size."""
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self._data, self._at = bytes(data), 4  # after the header, where alignment counts from
-        self._layouts = _LAYOUTS[bool(data[1] & 1)]
-
-    def read(self, kinds: str) -> tuple[Any, ...]:
-        """Fields of one size in a row (a key of ``_LAYOUTS``)."""
-        layout, align = self._layouts[kinds]
-        start = self._at + (4 - self._at) % align
-        self._at = start + layout.size
-        return layout.unpack_from(self._data, start)
-
-    def text(self) -> str:
-        (length,) = self.read("I")
-        start, self._at = self._at, self._at + length
-        if self._at > len(self._data):
-            raise ValueError("a text that ends behind the message")
-        return self._data[start:self._at - 1].decode() if length else ""
-
-    def stamp_ns(self) -> int:
-        """Of a header, which ends with the frame."""
-        seconds, nanoseconds, length = self.read("iII")
-        self._at += length
-        return int(seconds) * 10**9 + int(nanoseconds)
-
-
-_LAYOUTS = {little: {kinds: (struct.Struct("><"[little] + kinds), 8 if "d" in kinds else 4)
-                     for kinds in ("I", "iII", "d344x", "5d")} for little in (False, True)}
-_RESULT = "d344x"  # the score, and 43 numbers of a pose and its covariance that are not wanted
-
-
 def read_boxes(data: bytes | memoryview) -> tuple[int, tuple[F64, list[str], list[str], F64]]:
     """Stamp in ns, and (N, 4) xyxy px, ids, class names and scores of a serialised Detection2DArray.
 
-    Written out, because a crowd's message has thousands of numbers of which four a box are wanted: ten times faster
-    than through message objects.
+    Walks through plain CDR (OMG DDSI-RTPS 2.5, ch. 10: every number aligned to its size, counted from byte 4) by hand,
+    because a crowd's message has thousands of numbers of which five a box are wanted; through message objects this
+    takes ten times as long.
 
     Raises:
         BagError: bytes that are no such message.
     """
     boxes, ids, names, scores = [], [], [], []
+    data = bytes(data)
     try:
-        cdr = _Cdr(data)
-        stamp_ns = cdr.stamp_ns()
-        for _ in range(cdr.read("I")[0]):
-            cdr.stamp_ns()
-            name, score = "", -math.inf
-            results = cdr.read("I")[0]
+        count_of, head_of, score_of, box_of = _FIELDS[data[1] & 1]
+        seconds, nanoseconds, length = head_of(data, 4)
+        at = 16 + length
+        (count,) = count_of(data, at + -at % 4)
+        at += -at % 4 + 4
+        for _ in range(count):
+            at += -at % 4 + 12 + head_of(data, at + -at % 4)[2]  # the box's own header
+            at += -at % 4 + 4
+            (results,) = count_of(data, at - 4)
+            name, score = b"", -math.inf
             for _ in range(results):
-                candidate, (value,) = cdr.text(), cdr.read(_RESULT)
+                start = at + -at % 4 + 4
+                at = start + count_of(data, start - 4)[0]
+                candidate = data[start:at - 1]
+                at += (4 - at) % 8 + _RESULT
+                (value,) = score_of(data, at - _RESULT)
                 if value > score:
                     name, score = candidate, value
-            boxes.append(cdr.read("5d"))
-            ids.append(cdr.text())
-            names.append(name)
+            at += (4 - at) % 8 + 40
+            boxes.append(box_of(data, at - 40))
+            start = at + 4
+            at = start + count_of(data, at)[0]
+            ids.append(data[start:at - 1].decode())
+            names.append(name.decode())
             scores.append(score if results else 1.0)
+        if at > len(data):
+            raise ValueError("the last text ends behind it")
     except (struct.error, ValueError, IndexError) as e:
         raise BagError(f"a message of {len(data)} bytes that is no {BOXES} ({e})", "plain CDR of vision_msgs 4",
                        "record it again") from e
     x, y, _, w, h = np.asarray(boxes, np.float64).reshape(-1, 5).T
     corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=1)
+    stamp_ns = int(seconds) * 10**9 + int(nanoseconds)
     return stamp_ns, (corners, ids, names, np.asarray(scores, np.float64))
+
+
+_RESULT = 44 * 8  # bytes of a score, a pose and its covariance
+_FIELDS = [tuple(struct.Struct(end + kinds).unpack_from for kinds in ("I", "iII", "d", "5d")) for end in "><"]
 
 
 def _pose(position_m: F64, quaternion_wxyz: F64) -> Any:

@@ -70,8 +70,7 @@ def _half_unit(rows: NDArray[Any]) -> F32:
 
 
 def distance(a: F32, b: F32) -> F64:
-    """(N, M) distances 1 - cosine of (N, D) and (M, D) descriptions; unknown ones (zeros) get the neutral 0.5."""
-    d: F64 = 1.0 - a.astype(np.float64) @ b.T.astype(np.float64)
-    d[~a.any(axis=1)] = 0.5
-    d[:, ~b.any(axis=1)] = 0.5
-    return d
+    """(N,) distances 1 - cosine of descriptions (N or 1, D), pair by pair; unknown ones (zeros) get the neutral 0.5."""
+    cosine = np.einsum("nd,nd->n", *np.broadcast_arrays(a, b))
+    known = np.any(a != 0, axis=1) & np.any(b != 0, axis=1)
+    return np.asarray(np.where(known, 1.0 - cosine, 0.5), dtype=np.float64)

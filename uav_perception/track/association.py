@@ -10,11 +10,12 @@ from ..records import F64
 from . import kalman
 from .kalman import BoxNoise
 
+Index = NDArray[np.intp]
 TAIL = 4.0  # degrees of freedom of Student's t
 
 
-def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float
-                ) -> tuple[F64, F64]:
+def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float, gate: float
+                ) -> tuple[Index, Index, F64]:
     """How well boxes fit predicted tracks.
 
     Most things keep their motion (parked cars above all), some do not. So the density of where a track will be found is
@@ -24,26 +25,36 @@ def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, nois
     within each other's spread; the tails forgive a jerk.
 
     Returns:
-        Two (N, M) arrays: the squared Mahalanobis distance by the filter's spread (4 degrees of freedom, for gating),
-        and the negative log of the mixture's density in units of the track's size, up to a constant.
+        The pairs (track, box) whose squared Mahalanobis distance by the filter's spread (4 degrees of freedom) is at
+        most ``gate``, and for each the negative log of the mixture's density in units of the track's size, up to a
+        constant.
     """
     residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
-    log_size = 2 * kalman.MEASURED * np.log(kalman.sizes(mean))[:, None]
     blur = kalman.detection_variance(mean, noise)
-    narrow = 2.0 * blur
-    narrow[:, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None] ** 2
-    narrow_distance = np.einsum("nmi,nmi,ni->nm", residual, residual, 1.0 / narrow)
-    narrow_log = -0.5 * (narrow_distance + np.log(narrow).sum(axis=1)[:, None] - log_size)
     wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur[:, :, None] * np.eye(kalman.MEASURED)
     distance = np.einsum("nmi,nmi->nm", residual @ np.linalg.inv(wide), residual)
-    spread = np.linalg.slogdet(wide)[1][:, None] - log_size
-    wide_log = -0.5 * ((TAIL + kalman.MEASURED) * np.log1p(distance / TAIL) + spread)
-    return distance, -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
+    rows, columns = np.nonzero(distance <= gate)
+    residual, distance = residual[rows, columns], distance[rows, columns]
+    narrow = 2.0 * blur
+    narrow[:, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None] ** 2
+    log_size = 2 * kalman.MEASURED * np.log(kalman.sizes(mean))
+    narrow_spread, wide_spread = np.log(narrow).sum(axis=1) - log_size, np.linalg.slogdet(wide)[1] - log_size
+    narrow_log = -0.5 * (np.einsum("ki,ki,ki->k", residual, residual, 1.0 / narrow[rows]) + narrow_spread[rows])
+    wide_log = -0.5 * ((TAIL + kalman.MEASURED) * np.log1p(distance / TAIL) + wide_spread[rows])
+    cost = -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
+    return rows, columns, cost
 
 
-def assign(cost: F64, limit: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns that minimise the sum of ``cost - limit``: dearer pairs (and infinities) stay unpaired."""
-    gain = np.where(np.isfinite(cost), np.minimum(cost - limit, 0.0), 0.0)
+def assign(rows: Index, columns: Index, cost: F64, limit: float, shape: tuple[int, int]) -> tuple[Index, Index]:
+    """Of the pairs given, those that minimise the sum of ``cost - limit``: no row or column twice, dear ones left out.
+
+    Args:
+        rows, columns, cost: possible pairs (no pair twice) and what each costs.
+        limit: dearer pairs stay unpaired.
+        shape: number of rows and columns.
+    """
+    gain = np.zeros(shape)
+    gain[rows, columns] = np.minimum(cost - limit, 0.0)
     rows, columns = linear_sum_assignment(gain)
     worth = gain[rows, columns] < 0
     return rows[worth], columns[worth]

@@ -81,13 +81,12 @@ class ManyTracker:
             return
         t = self._t
         boxes, score = detections.xyxy_px[columns].astype(np.float64), detections.score[columns]
-        distance, cost = motion_cost(t.mean[rows], t.cov[rows], t.missed[rows], boxes, self.noise, self._c.steady)
+        row, column, cost = self._motion_cost(rows, boxes)
         if looks is not None and self._c.appearance_weight > 0:
-            cost = cost + self._look_cost(self._looks(rows, looks.shape[1]), looks[columns])
-        other_class = t.class_id()[rows, None] != detections.class_id[columns][None]
-        cost = cost + self._c.class_cost * other_class + self._c.faint_cost * (score < self._c.high_score)[None]
-        cost[distance > self._c.gate] = np.inf
-        paired, hits = assign(cost, self._c.cost_limit)
+            cost = cost + self._look_cost(self._looks(rows, looks.shape[1])[row], looks[columns[column]])
+        other_class = t.class_id()[rows[row]] != detections.class_id[columns[column]]
+        cost = cost + self._c.class_cost * other_class + self._c.faint_cost * (score[column] < self._c.high_score)
+        paired, hits = assign(row, column, cost, self._c.cost_limit, (len(rows), len(columns)))
         rows, columns = rows[paired], columns[hits]
         free[columns], unseen[rows] = False, False
         t.mean[rows], t.cov[rows] = kalman.update(t.mean[rows], t.cov[rows], boxes[hits], self.noise)
@@ -115,14 +114,12 @@ class ManyTracker:
 
     def _match_young(self, missing: Rows, young: Rows) -> None:
         t = self._t
-        boxes = kalman.centre_to_box(t.mean[young])
-        distance, cost = motion_cost(t.mean[missing], t.cov[missing], t.missed[missing], boxes, self.noise,
-                                     self._c.steady)
+        row, column, cost = self._motion_cost(missing, kalman.centre_to_box(t.mean[young]))
+        older = t.last_seen_ns[missing[row]] < t.born_ns[young[column]]
+        row, column, cost = row[older], column[older], cost[older]
         if t.look[missing].any() and self._c.appearance_weight > 0:
-            cost = cost + self._look_cost(t.look[missing], t.look[young])
-        older = t.last_seen_ns[missing, None] < t.born_ns[young][None]
-        cost[(distance > self._c.gate) | ~older] = np.inf
-        olds, news = assign(cost, self._c.cost_limit)
+            cost = cost + self._look_cost(t.look[missing[row]], t.look[young[column]])
+        olds, news = assign(row, column, cost, self._c.cost_limit, (len(missing), len(young)))
         self._continue(missing[olds], young[news])
 
     def _find_kept(self) -> None:
@@ -137,7 +134,7 @@ class ManyTracker:
         unseen_s = max(0, (self.look_ns or 0) - int(t.last_seen_ns[old])) / 1e9
         reach = kalman.sizes(t.mean[kept])[0] * (1.0 + self._c.relock_reach_s * unseen_s)
         near = np.linalg.norm(t.mean[others, :2] - t.mean[old, :2], axis=1) <= reach
-        strange = appearance.distance(t.look[kept], t.look[others])[0]
+        strange = appearance.distance(t.look[kept], t.look[others])
         like = others[near & (strange <= self._c.relock_strangeness)]
         if len(like) == 1:
             self._continue(kept, like)
@@ -162,8 +159,12 @@ class ManyTracker:
         look = self._t.look
         return look[rows] if look.shape[1] == size else np.zeros((len(rows), size), np.float32)
 
+    def _motion_cost(self, rows: Rows, xyxy_px: F64) -> tuple[Rows, Rows, F64]:
+        t = self._t
+        return motion_cost(t.mean[rows], t.cov[rows], t.missed[rows], xyxy_px, self.noise, self._c.steady, self._c.gate)
+
     def _look_cost(self, known: F32, seen: F32) -> F64:
-        """Log-likelihood ratio of looks, linear about 0.45, where same and different are as likely."""
+        """Log-likelihood ratio of looks, pair by pair: linear about 0.45, where same and different are as likely."""
         return self._c.appearance_weight * (appearance.distance(known, seen) - 0.45)
 
     def vouched(self, track_id: int) -> bool:
