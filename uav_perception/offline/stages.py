@@ -76,7 +76,10 @@ class Stages:
         """Follow what was detected, here or when the flight was recorded; lock the target when it appears."""
         names = self._pipeline.detector.class_names if self._pipeline.detector else ()
         truth = self._recording.truth
-        with contextlib.closing(ahead(self._prepare(), self._most)) as frames:
+        frames = self._prepare()
+        if self._pipeline.detector is not None:  # decoding alone is not worth a second thread
+            frames = ahead(frames, self._most)
+        with contextlib.closing(frames):
             for one in frames:
                 stamp_ns, scored = one.frame.stamp_ns, one.detections
                 recorded = truth.recorded_detections(stamp_ns) if self._pipeline.detector is None else None
