@@ -5,7 +5,7 @@ average pools); the builder fuses BN, activation and re-quantisation itself. NVI
 
 ``onnxruntime``: its CPU kernels run in INT8 only with a pair on every side, so activations, pools and copies between
 quantised layers get pairs too; Relu and Clip are absorbed by the re-quantisation of the layer before them. Copies
-(pooling, resizing, slicing) share one range with their input: they then move bytes and round nothing.
+(pooling, resizing, slicing, concatenation) share one range with their inputs: they then move bytes and round nothing.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _place_cpu(model: Model, float_layers: set[str]) -> Placement:
         if n.op_type in COPIES:
             ties.join(data[0], *n.output)
         if n.op_type == "Concat":
-            ties.join(n.output[0], *(t for t in data if len(reads[t]) == 1))
+            ties.join(n.output[0], *data)
     used, inputs = {t for t, _ in out.readers}, {v.name for v in model.graph.input}
     out.tensors = [t for t in _in_order(model) if t in paired and (t in used or (t in reads and t not in inputs))]
     for n in model.graph.node:  # whoever reads a paired tensor reads its INT8 form: one copy of the data lives
