@@ -11,6 +11,7 @@ from conftest_scene import PERIOD_NS, START_NS, write_scene
 
 from uav_perception.cli.main import main
 from uav_perception.config import EvaluateConfig, FlightConfig
+from uav_perception.offline import runner
 from uav_perception.offline.evaluate import Options, evaluate_recording
 from uav_perception.offline.runner import make_jobs, run_job, run_jobs
 from uav_perception.offline.summary import compare, report_of
@@ -76,6 +77,20 @@ def test_workers_give_identical_reports_and_a_broken_bag_stops_nobody(tmp_path: 
     assert reports[0]["failed"] == ["broken"] and reports[0]["overall"]["frames"] == 12
     error = reports[0]["recordings"][2]["error"]
     assert error.startswith("BagError: bag ") and "\n" not in error
+
+
+def test_a_defect_that_one_recording_brings_to_light_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags = [write_scene(tmp_path / "bags" / n, 3) for n in ("a", "b")]
+
+    def broken(path: Path, *rest: object) -> dict:
+        if path.name == "a":
+            raise ZeroDivisionError("by\nzero")
+        return evaluate_recording(path, *rest)
+
+    monkeypatch.setattr(runner, "evaluate_recording", broken)
+    options = Options(stages=("tracker",), target="none")
+    results = run_jobs(make_jobs(bags, tmp_path / "out", FlightConfig(), EvaluateConfig(), options))
+    assert results[0]["error"] == "WorkFailed: ZeroDivisionError: by zero" and results[1]["counts"]["frames"] == 3
 
 
 def test_finished_recordings_are_not_evaluated_again(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ class Odometry:
         guess_r, guess_t = self._locate(starts, common, cur_xy, focal)
         current = View(guess_r, guess_t, common, cur_xy)
         solution = self._adjust(current, focal)
+        if len(current.ids) < max(15, 0.25 * len(common)):  # what explains so little is no motion
+            return self._nothing(Motion.UNKNOWN, f"lost: {len(current.ids)} of {len(common)} corners agree on a motion")
         cur_from_prev = se3(nearest_rotation(current.rotation), current.translation) @ se3_inverse(
             se3(old.rotation, old.translation))
         cur_from_prev[:3, :3] = nearest_rotation(cur_from_prev[:3, :3])

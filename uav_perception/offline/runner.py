@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +20,7 @@ from ..errors import MissingDependency, UavPerceptionError
 from .evaluate import Options, evaluate_recording
 from .exports import code_commit, write_json
 
+log = logging.getLogger(__name__)
 Progress = Callable[[str, dict[str, Any]], None]
 
 
@@ -68,6 +70,9 @@ def run_job(job: Job) -> dict[str, Any]:
         return {"name": job.name, "path": job.path, "error": f"{type(e).__name__}: {e}"}
     except OSError as e:
         return {"name": job.name, "path": job.path, "error": f"SourceError: {job.path}: {e.strerror or e}"}
+    except Exception as e:  # a defect that one recording brings to light must not cost the results of the others
+        log.exception("evaluation of %s failed", job.path)
+        return {"name": job.name, "path": job.path, "error": f"WorkFailed: {' '.join(f'{type(e).__name__}: {e}'.split())}"}
     result = {"name": job.name, "path": job.path, **result}
     write_json(out / "result.json", result)
     write_json(out / "done.json", {"key": key})
