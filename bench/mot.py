@@ -1,7 +1,7 @@
 """Many targets: ours beside a plain ByteTrack, on equal detections, scored by trackeval.
 
 Sequences are MOTChallenge folders (``img1/``, ``gt/gt.txt``, ``seqinfo.ini``) and flights with truth (bags of ``sim
-render``; objects less than a quarter visible are neither required nor punished). Detections are the truth spoilt by seed:
+render``; objects less than a quarter visible are not required). Detections are the truth spoilt by seed:
 boxes jittered, some dropped (also in bursts), some faint, false ones added; both trackers get the same. The peer is
 ``ByteTrackTracker`` of the package ``trackers`` with our score thresholds and its own defaults otherwise.
 """

@@ -270,7 +270,7 @@ class EvaluateConfig(_Checked):
 
     score_floor: float = param(0.01, "detections above are scored (COCO has no threshold); the tracker still gets only "
                                "those above detector.score_min", lo=0.0, hi=1.0)
-    visibility_min: float = param(0.25, "truth less visible is neither required nor punished", lo=0.0, hi=1.0)
+    visibility_min: float = param(0.25, "truth less visible is not required", lo=0.0, hi=1.0)
     depth_min_m: float = param(1e-3, "nearest depth that is scored, m", lo=0.0, hi=1000.0)
     depth_max_m: float = param(200.0, "farthest depth that is scored, m", lo=1.0, hi=100000.0)
     truth_tolerance_ms: float = param(1.0, "truth and frame belong together when stamps differ by less, ms",

@@ -79,7 +79,8 @@ def test_workers_give_identical_reports_and_a_broken_bag_stops_nobody(tmp_path: 
     assert error.startswith("BagError: bag ") and "\n" not in error
 
 
-def test_a_defect_that_one_recording_brings_to_light_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_that_one_recording_brings_to_light_stops_nobody(tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     bags = [write_scene(tmp_path / "bags" / n, 3) for n in ("a", "b")]
 
     def broken(path: Path, *rest: object) -> dict:

@@ -67,11 +67,11 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
 def offline_config(config: FlightConfig, settings: EvaluateConfig, options: Options) -> FlightConfig:
     """The stages' parameters without what would make results depend on speed or machine.
 
-    Nor is the motion mask computed: no truth exists for it, and no other result depends on it.
+    Nor are the motion mask and the flow computed: no truth exists for them, and no other result depends on them.
     """
     floor = min(settings.score_floor, config.detector.score_min)
     config = config.with_values("detector", score_min=floor, threads=config.detector.threads or 1)
-    config = config.with_values("depth_pose", motion_mask=False, threads=config.depth_pose.threads or 1)
+    config = config.with_values("depth_pose", motion_mask=False, flow=False, threads=config.depth_pose.threads or 1)
     return config.with_values("tracker", budget_ms=0.0)
 
 

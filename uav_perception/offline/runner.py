@@ -72,7 +72,8 @@ def run_job(job: Job) -> dict[str, Any]:
         return {"name": job.name, "path": job.path, "error": f"SourceError: {job.path}: {e.strerror or e}"}
     except Exception as e:  # a defect that one recording brings to light must not cost the results of the others
         log.exception("evaluation of %s failed", job.path)
-        return {"name": job.name, "path": job.path, "error": f"WorkFailed: {' '.join(f'{type(e).__name__}: {e}'.split())}"}
+        said = " ".join(f"WorkFailed: {type(e).__name__}: {e}".split())
+        return {"name": job.name, "path": job.path, "error": said}
     result = {"name": job.name, "path": job.path, **result}
     write_json(out / "result.json", result)
     write_json(out / "done.json", {"key": key})
