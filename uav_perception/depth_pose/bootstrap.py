@@ -9,8 +9,8 @@ import numpy as np
 from ..geometry import se3, so3_exp, so3_log
 from ..records import F64
 from .bundle import Window, jacobians, residuals, solve
-from .features import I64
-from .two_view import Motion, estimate_two_view, fit_rotation, triangulate
+from .features import I64, lookup
+from .two_view import Motion, estimate_two_view, fit_rotation, middle, triangulate
 
 PLANE_PARALLAX = 2.5  # times the parallax that other scenes need
 MISFIT = 0.5  # median residual, in standard deviations of a corner, that the first structure may leave
@@ -81,8 +81,8 @@ def _tilt(points: F64, up: F64) -> float:
 
 def shared(a: View, b: View) -> tuple[F64, F64, I64] | None:
     """Coordinates (N, 2) in both views and ids (N,) of the tracks both saw; None when they are fewer than 15."""
-    ids, i, j = np.intersect1d(a.ids, b.ids, assume_unique=True, return_indices=True)
-    return (a.xy[i], b.xy[j], ids) if len(ids) >= 15 else None
+    at, there = lookup(a.ids, b.ids)
+    return (a.xy[at[there]], b.xy[there], b.ids[there]) if there.sum() >= 15 else None
 
 
 def _hypothesis(waiting: list[View], current: View, rotation: F64, direction: F64, a: F64, b: F64, ids: I64,
@@ -95,7 +95,8 @@ def _hypothesis(waiting: list[View], current: View, rotation: F64, direction: F6
     poses, xy = [np.eye(4)], [a]
     cameras, members = [np.zeros(len(ids), np.int64)], [np.arange(len(ids))]
     for view in [*waiting[-4:], current]:
-        _, i, j = np.intersect1d(ids, view.ids, assume_unique=True, return_indices=True)
+        at, there = lookup(ids, view.ids)
+        i, j = at[there], np.flatnonzero(there)
         w = Window(np.stack([np.eye(3), rotation]), np.stack([np.zeros(3), direction]), points[i],
                    np.ones(len(i), np.int64), np.arange(len(i)), view.xy[j], np.full(len(i), sigma))
         if view is not current and len(i) >= 15:
@@ -114,16 +115,17 @@ def _hypothesis(waiting: list[View], current: View, rotation: F64, direction: F6
 
 
 def locate(w: Window) -> float:
-    """Camera 1 of ``w`` against fixed points, in place: Gauss-Newton with Cauchy weights."""
+    """Camera 1 of ``w`` against fixed points, in place: Gauss-Newton with Cauchy weights; median residual."""
     for _ in range(8):
-        r, jp, _ = jacobians(w)
-        e = np.linalg.norm(r, axis=1)
-        scale = max(float(np.median(e)) * 1.5, 0.5 * float(w.sigma[0]))
+        r, jp, _ = jacobians(w, points=False)
+        e = np.sqrt((r * r).sum(1))
+        scale = max(middle(e) * 1.5, 0.5 * float(w.sigma[0]))
         weight = 1.0 / (1.0 + (e / scale) ** 2)
-        a = (jp * weight[:, None, None]).reshape(-1, 6)
-        step = np.linalg.lstsq(a.T @ jp.reshape(-1, 6), -a.T @ r.reshape(-1), rcond=1e-10)[0]
+        rows = jp.reshape(-1, 6)
+        weighted = (rows * np.repeat(weight, 2)[:, None]).T
+        step = np.linalg.lstsq(weighted @ rows, -weighted @ r.reshape(-1), rcond=1e-10)[0]
         w.translation[1] += step[:3]
         w.rotation[1] = so3_exp(step[3:]) @ w.rotation[1]
-        if np.abs(step).max() < 1e-7:
+        if np.abs(step).max() < 1e-5:
             break
-    return float(np.median(np.linalg.norm(residuals(w), axis=1)))
+    return middle(np.linalg.norm(residuals(w), axis=1))

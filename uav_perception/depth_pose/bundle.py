@@ -75,13 +75,19 @@ def residuals(w: Window) -> F64:
 
 
 def _in_camera(w: Window) -> tuple[F64, F64]:
-    bearing = np.column_stack([w.points[:, :2], np.ones(len(w.points))])
-    rotated = np.einsum("mij,mj->mi", w.rotation[w.camera], bearing[w.point])
-    return rotated + w.points[w.point, 2:] * w.translation[w.camera], rotated
+    p = w.points[w.point]
+    rotated = np.empty_like(p)
+    ends = np.append(np.flatnonzero(np.diff(w.camera)) + 1, len(p)) if len(p) else []
+    start = 0
+    for end in ends:  # measurements of one camera lie together: one product each
+        r = w.rotation[w.camera[start]]
+        rotated[start:end] = p[start:end, :2] @ r[:, :2].T + r[:, 2]
+        start = end
+    return rotated + p[:, 2:] * w.translation[w.camera], rotated
 
 
-def jacobians(w: Window) -> tuple[F64, F64, F64]:
-    """Residuals (M, 2), d residual / d pose (M, 2, 6) and d residual / d point (M, 2, 3).
+def jacobians(w: Window, points: bool = True) -> tuple[F64, F64, F64]:
+    """Residuals (M, 2), d residual / d pose (M, 2, 6) and d residual / d point (M, 2, 3), empty unless ``points``.
 
     A pose step ``(v, o)`` means ``t + v`` and ``exp(o) R``.
     """
@@ -97,7 +103,9 @@ def jacobians(w: Window) -> tuple[F64, F64, F64]:
     a, b, c = rotated.T  # d X / d o = -hat(R f)
     pose[:, 0, 3], pose[:, 0, 4], pose[:, 0, 5] = -u * b * iz, (c + u * a) * iz, -b * iz
     pose[:, 1, 3], pose[:, 1, 4], pose[:, 1, 5] = -(c + v * b) * iz, v * a * iz, a * iz
-    columns = np.stack([w.rotation[w.camera][:, :, 0], w.rotation[w.camera][:, :, 1], w.translation[w.camera]], axis=2)
+    if not points:
+        return r, pose, np.empty((0, 2, 3))
+    columns = np.stack([w.rotation[:, :, 0], w.rotation[:, :, 1], w.translation], axis=2)[w.camera]
     point = np.empty((len(x), 2, 3))
     point[:, 0] = (columns[:, 0] - u[:, None] * columns[:, 2]) * iz[:, None]
     point[:, 1] = (columns[:, 1] - v[:, None] * columns[:, 2]) * iz[:, None]
@@ -142,14 +150,14 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
         weight, cost = _weights(r, w.sigma, huber)
         cost += 0.5 * float((prior * (w.points[:, 2] - start) ** 2).sum())
         wj = jl * weight[:, None, None]
+        square = wj.transpose(0, 2, 1) @ np.concatenate([jl, r[:, :, None]], axis=2)  # (M, 3, 4)
         for i in range(3):
             for k in range(i, 3):
-                V[:, i, k] = V[:, k, i] = np.bincount(w.point, (wj[:, :, i] * jl[:, :, k]).sum(1), P)
-        g_point = np.stack([np.bincount(w.point, (wj[:, :, i] * r).sum(1), P) for i in range(3)], axis=1)
+                V[:, i, k] = V[:, k, i] = np.bincount(w.point, square[:, i, k], P)
+        g_point = np.stack([np.bincount(w.point, square[:, i, 3], P) for i in range(3)], axis=1)
         g_point[:, 2] += prior * (w.points[:, 2] - start)
-        cross = np.einsum("mri,mrk->mik", jp, wj)
         W = np.zeros((J, P, 6, 3))
-        W[w.camera, w.point] = cross
+        W[w.camera, w.point] = jp.transpose(0, 2, 1) @ wj
         H, g = np.zeros((n, n)), np.zeros(n)
         for j in range(free_from, J):
             s, k = slice(starts[j], starts[j + 1]), 6 * (j - free_from)
@@ -163,7 +171,7 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
             damped = V + np.einsum("pi,ij->pij", damping * diagonal + floor, np.eye(3))
             damped[:, 2, 2] += prior
             Vi = _inverse_3x3(damped)
-            WV = np.einsum("npi,pij->npj", Wd.reshape(n, P, 3), Vi).reshape(n, 3 * P)
+            WV = (Wd.reshape(n, P, 3).transpose(1, 0, 2) @ Vi).transpose(1, 0, 2).reshape(n, 3 * P)
             S = H + np.diag(damping * np.diag(H) + 1e-9) - WV @ Wd.T
             try:
                 step = np.linalg.solve(S, -(g - WV @ g_point.reshape(-1)))

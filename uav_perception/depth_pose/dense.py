@@ -12,6 +12,7 @@ import numpy as np
 from ..engine import Engine
 from ..errors import ModelError
 from ..records import F32, F64, U8, Bool
+from .two_view import middle
 
 FLAT: F32 = np.ones((64, 208), np.float32)  # the shape of a scene about which no network says anything
 
@@ -82,8 +83,8 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     weight = weight * _standing(uv * [w / h, 1.0], np.log(rho) - plane[y, x], share)
     detail = np.log(np.maximum(disparity, 1e-6)) - plane  # what the network says beyond the plane
     own = detail[y, x].astype(np.float64)
-    middle = float(np.median(own))
-    values = np.column_stack([np.clip(np.log(rho) - plane[y, x], -2.5, 2.5), own - middle])
+    usual = middle(own)
+    values = np.column_stack([np.clip(np.log(rho) - plane[y, x], -2.5, 2.5), own - usual])
     grid = (max(4, h // 4), max(4, w // 4))
     half = np.arange(len(rho)) % 2 == 0
     left = np.empty_like(values)  # what half of the points cannot say about the other half
@@ -96,7 +97,7 @@ def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, reach: float = 0.
     shape = float(np.clip((weight * left[:, 0] * left[:, 1]).sum() / max((weight * left[:, 1] ** 2).sum(), 1e-9), 0, 1))
     field = _spread(values, uv, weight, grid, reach)
     smooth = cv2.resize(field[..., 0] - shape * field[..., 1], (w, h), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.exp(plane + shape * (detail - middle) + np.asarray(smooth)), np.float32)
+    return np.asarray(np.exp(plane + shape * (detail - usual) + np.asarray(smooth)), np.float32)
 
 
 def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> tuple[F32, float]:
@@ -108,17 +109,17 @@ def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> tuple[F32
     low, high = np.percentile(rho, [2, 98])
     plane = np.array([0.0, 0.0, _weighted_median(rho, weight)])
     scale = 0.3
-    for _ in range(8):  # relative errors, reweighted (Cauchy), from coarse to fine
+    for _ in range(5):  # relative errors, reweighted (Cauchy), from coarse to fine
         error = a @ plane / rho - 1
-        scale = max(0.05, min(scale, 1.5 * float(np.median(np.abs(error)))))
+        scale = max(0.05, min(scale, 1.5 * middle(np.abs(error))))
         row = np.sqrt(weight / (1 + (error / scale) ** 2)) / rho
         plane = np.linalg.lstsq(a * row[:, None], rho * row, rcond=1e-6)[0]
     share = float((np.abs(a @ plane / rho - 1) < 0.1).mean())
     u = ((np.arange(width) + 0.5) / width * plane[0]).astype(np.float32)
     v = ((np.arange(height) + 0.5) / height * plane[1] + plane[2]).astype(np.float32)
-    middle = np.log(_weighted_median(rho, weight))
-    beyond = np.log(np.clip(u[None] + v[:, None], 0.8 * low, 1.25 * high)) - middle
-    return np.asarray(middle + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32), share
+    centre = np.log(_weighted_median(rho, weight))
+    beyond = np.log(np.clip(u[None] + v[:, None], 0.8 * low, 1.25 * high)) - centre
+    return np.asarray(centre + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32), share
 
 
 def _standing(xy: F64, off: F64, share: float) -> F64:

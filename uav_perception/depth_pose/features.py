@@ -16,6 +16,15 @@ I64 = NDArray[np.int64]
 _LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
 
 
+def lookup(ids: I64, wanted: I64) -> tuple[I64, Bool]:
+    """Places of ``wanted`` (N,) in the rising ``ids`` (M,) and whether each is there; 0 where it is not."""
+    if not len(ids):
+        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    there = ids[at] == wanted
+    return np.where(there, at, 0), there
+
+
 def match_brightness(gray: U8, reference: U8) -> U8:
     """``gray`` with the mean and spread of ``reference``: an exposure jump must not look like motion."""
     (mean,), (std,) = cv2.meanStdDev(gray)

@@ -16,7 +16,7 @@ from ..geometry import nearest_rotation, se3, se3_inverse
 from ..records import F32, F64, U8, CameraModel
 from .bootstrap import View, first_structure, locate, shared
 from .bundle import Solution, Window, solve, transform_points
-from .features import I64, FeatureTracks
+from .features import I64, FeatureTracks, lookup
 from .two_view import Motion, fit_rotation, rotate_xy
 
 PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
@@ -53,6 +53,24 @@ class Step:
 
 
 @dataclass
+class Points:
+    """Points of the window: rising ``ids`` (N,), ``abr`` (N, 3) in the reference frame, ``sigma`` (N,) of rho."""
+
+    ids: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    abr: F64 = field(default_factory=lambda: np.zeros((0, 3)))
+    sigma: F64 = field(default_factory=lambda: np.zeros(0))
+
+    def merged(self, ids: I64, abr: F64, sigma: F64, gone: I64) -> Points:
+        """These points new or changed, those in ``gone`` (rising) left out; how sure others are is forgotten."""
+        stay = ~(lookup(ids, self.ids)[1] | lookup(gone, self.ids)[1])
+        every = np.concatenate([self.ids[stay], ids])
+        order = np.argsort(every)
+        unsure = np.full(int(stay.sum()), np.inf)
+        return Points(every[order], np.concatenate([self.abr[stay], abr])[order],
+                      np.concatenate([unsure, sigma])[order])
+
+
+@dataclass
 class Odometry:
     """Keyframe odometry of one camera: ``update`` for every good frame, ``reset`` forgets all but the world pose."""
 
@@ -71,9 +89,8 @@ class Odometry:
         self.generation = 0  # how often tracks and points have begun anew
         self.views: list[View] = []  # keyframes, oldest first; views[0] is the reference frame
         self.newest: View | None = None  # the previous frame (may be no keyframe)
-        self.points: dict[int, F64] = {}  # id -> (a, b, rho) in the reference frame
-        self.rho_sigma: dict[int, float] = {}  # id -> standard deviation of rho
-        self.guess: dict[int, float] = {}  # id -> rho a dense depth suggested in the newest keyframe
+        self.points = Points()
+        self.guess: tuple[I64, F64] = (np.zeros(0, np.int64), np.zeros(0))  # rho a dense depth suggests, by id
         self.unit = 1.0  # median depth while nothing better is known
         self.waiting: list[View] = []  # frames since the first while there is no depth yet
         self.started = False  # has the window a depth structure of its own?
@@ -85,15 +102,16 @@ class Odometry:
         if self.newest is not None:
             self.world_from_ref = self.world_from_ref @ se3_inverse(se3(self.newest.rotation, self.newest.translation))
         self.tracks.reset()
-        self.views, self.newest, self.points, self.started = [], None, {}, False
-        self.rho_sigma, self.guess, self.waiting = {}, {}, []
+        self.views, self.newest, self.points, self.started = [], None, Points(), False
+        self.guess, self.waiting = (np.zeros(0, np.int64), np.zeros(0)), []
         self.world_from_ref[:3, :3] = nearest_rotation(self.world_from_ref[:3, :3])
         self.velocity = np.eye(4)
 
     def median_depth(self) -> float:
         """Median depth of the points in run units, as seen from the window's first camera."""
-        depth = [p[2] for p in self.points.values() if p[2] > 1e-6]
-        return 1.0 / float(np.median(depth)) if len(depth) >= 12 else self.unit
+        rho = self.points.abr[:, 2]
+        rho = rho[rho > 1e-6]
+        return 1.0 / float(np.median(rho)) if len(rho) >= 12 else self.unit
 
     def world_from_cur(self) -> F64:
         if self.newest is None:
@@ -112,8 +130,8 @@ class Odometry:
             self._make_keyframe(camera)
             return self._nothing(Motion.UNKNOWN, "first frame")
         old = self.newest
-        _, io, ic = np.intersect1d(old.ids, ids, assume_unique=True, return_indices=True)
-        prev_xy, cur_xy, common = old.xy[io], xy[ic], ids[ic]
+        at, there = lookup(old.ids, ids)
+        prev_xy, cur_xy, common = old.xy[at[there]], xy[there], ids[there]
         if len(common) < 15:
             return self._nothing(Motion.UNKNOWN, f"lost: only {len(common)} corners could be followed")
         step = float(np.median(np.linalg.norm(cur_xy - prev_xy, axis=1))) * focal
@@ -138,12 +156,11 @@ class Odometry:
         cur_from_prev[:3, :3] = nearest_rotation(cur_from_prev[:3, :3])
         self.velocity = cur_from_prev
         kind = Motion.STILL if step < self.still_px else Motion.GENERAL
-        keep = np.isin(common, current.ids)
-        sigmas = np.array([self.rho_sigma.get(int(i), np.inf) for i in current.ids])
-        used = (prev_xy[keep], current.xy, self._rho_in(current), sigmas, current.ids)
+        keep = lookup(current.ids, common)[1]
+        used = (prev_xy[keep], current.xy, *self._rho_in(current), current.ids)
         inliers = len(current.ids)
         self.newest = current
-        self.tracks.keep(np.isin(self.tracks.ids, current.ids))
+        self.tracks.keep(lookup(current.ids, self.tracks.ids)[1])
         if self._wants_keyframe(current, focal):
             self._make_keyframe(camera)
         residual = float(np.median(solution.residual)) * self.sigma_px if len(solution.residual) else 0.0
@@ -152,8 +169,8 @@ class Odometry:
 
     def _rotation_since_first(self, ids: I64, xy: F64) -> F64:
         first = self.views[0]
-        _, i, j = np.intersect1d(first.ids, ids, assume_unique=True, return_indices=True)
-        return fit_rotation(first.xy[i], xy[j]) if len(i) >= 8 else np.eye(3)
+        at, there = lookup(first.ids, ids)
+        return fit_rotation(first.xy[at[there]], xy[there]) if there.sum() >= 8 else np.eye(3)
 
     def _only_rotation(self, old: View, current: View, prev_xy: F64, step_px: float, camera: CameraModel, focal: float
                        ) -> Step:
@@ -182,18 +199,23 @@ class Odometry:
         return Step(motion, None, self.world_from_cur(), np.eye(6) * 1e6, 0, none, none, np.zeros(0), np.zeros(0),
                     np.zeros(0, np.int64), 0.0, message)
 
-    def _rho_in(self, view: View) -> F64:
-        known = np.array([self.points.get(int(i), np.zeros(3)) for i in view.ids]).reshape(-1, 3)
-        return transform_points(known, view.rotation, view.translation)[:, 2] if len(known) else np.zeros(0)
+    def _rho_in(self, view: View) -> tuple[F64, F64]:
+        """Inverse depths (N,) of the view's tracks there, 0 = unknown, and their standard deviations (N,)."""
+        at, there = lookup(self.points.ids, view.ids)
+        rho, sigma = np.zeros(len(there)), np.full(len(there), np.inf)
+        at = at[there]
+        rho[there] = transform_points(self.points.abr[at], view.rotation, view.translation)[:, 2]
+        sigma[there] = self.points.sigma[at]
+        return rho, sigma
 
     def _locate(self, starts: list[tuple[F64, F64]], ids: I64, xy: F64, focal: float) -> tuple[F64, F64]:
         """Pose of the newest camera against fixed points: robust Gauss-Newton, eight rounds."""
-        have = np.array([self._firm(int(i)) for i in ids])
-        if have.sum() < 30:
-            have = np.array([int(i) in self.points for i in ids])
+        at, have = lookup(self.points.ids, ids)
         if have.sum() < 10:
             return starts[0]
-        points = np.array([self.points[int(i)] for i in ids[have]])
+        firm = have & (self.points.sigma[at] < 0.2 * self.points.abr[at, 2])
+        have = firm if firm.sum() >= 30 else have
+        points = self.points.abr[at[have]]
         best: tuple[float, F64, F64] | None = None
         for r, t in starts:
             w = Window(np.stack([np.eye(3), r]), np.stack([np.zeros(3), t]), points, np.ones(len(points), np.int64),
@@ -215,40 +237,32 @@ class Odometry:
             return
         ids, points = found
         points[:, 2] /= float(np.median(points[:, 2])) * self.unit
-        self.points = dict(zip(ids.tolist(), points, strict=True))
+        self.points = Points(ids, points, np.full(len(ids), np.inf))
         self.started, self.waiting = True, []
         if self.newest is not None:
             old = self.newest
             old.rotation, old.translation = self._locate([(old.rotation, old.translation)], old.ids, old.xy, focal)
 
-    def _wait(self, current: View) -> None:
-        self.waiting = [*self.waiting[-5:], View(current.rotation, current.translation, current.ids, current.xy)]
-
     def _adjust(self, current: View, focal: float) -> Solution:
         views = [*self.views, current]
-        ids = np.unique(np.concatenate([v.ids for v in views]))
-        seen = np.zeros(len(ids), int)
-        for v in views:
-            seen[np.searchsorted(ids, v.ids)] += 1
-        alive = np.isin(ids, current.ids)
-        ids = ids[(seen >= 2) & (alive | (seen >= 3))]
+        ids, first, place, seen = np.unique(np.concatenate([v.ids for v in views]), return_index=True,
+                                            return_inverse=True, return_counts=True)
+        wanted = (seen >= 2) & (lookup(current.ids, ids)[1] | (seen >= 3))
+        cam = np.repeat(np.arange(len(views)), [len(v.ids) for v in views])
+        xy = np.concatenate([v.xy for v in views])
+        rho = self.points.abr[:, 2]
+        default = float(np.median(rho)) if len(rho) else 1.0 / self.unit
+        ids, first = ids[wanted], first[wanted]
+        at, known = lookup(self.points.ids, ids)
         points = np.empty((len(ids), 3))
-        depth = [p[2] for p in self.points.values()]
-        default = float(np.median(depth)) if depth else 1.0 / self.unit
-        for k, i in enumerate(ids):
-            p = self.points.get(int(i))
-            points[k] = self._new_point(int(i), views, default) if p is None else p
-        cam, pt, xy, sigma = [], [], [], []
-        for j, v in enumerate(views):
-            here = np.isin(v.ids, ids)
-            cam.append(np.full(int(here.sum()), j))
-            pt.append(np.searchsorted(ids, v.ids[here]))
-            xy.append(v.xy[here])
-            sigma.append(np.full(int(here.sum()), v.sigma_px / focal))
+        points[known] = self.points.abr[at[known]]
+        points[~known] = self._new_points(ids[~known], cam[first[~known]], xy[first[~known]], views, default)
+        used = wanted[place]
+        cam, xy, pt = cam[used], xy[used], (np.cumsum(wanted) - 1)[place[used]]
+        sigma = np.array([v.sigma_px for v in views])[cam] / focal
         w = Window(np.stack([v.rotation for v in views]), np.stack([v.translation for v in views]), points,
-                   np.concatenate(cam), np.concatenate(pt), np.concatenate(xy), np.concatenate(sigma))
+                   cam, pt, xy, sigma)
         before = points[:, 2].copy()
-        known = np.array([int(i) in self.points for i in ids], bool)
         solution = solve(w, self.iterations)
         # the window's size is free: keep that of the points whose depth was and is well known
         firm = known & (solution.rho_sigma < 0.1 * w.points[:, 2]) & (before > 1e-6)
@@ -267,22 +281,12 @@ class Odometry:
         full = len(views) > self.window // 2  # a young window is not yet sure of itself
         limit = float(np.clip(5.0 * np.median(solution.residual), 4.0, 8.0)) if full else 8.0
         good = (worst < limit) & (w.points[:, 2] > -0.05 * default)
-        for i, p, ok in zip(ids, w.points, good, strict=True):
-            if ok:
-                self.points[int(i)] = p
-
-            else:
-                self.points.pop(int(i), None)
         bad = ids[~good]
-        self.rho_sigma = dict(zip(ids[good].tolist(), solution.rho_sigma[good].tolist(), strict=True))
+        self.points = self.points.merged(ids[good], w.points[good], solution.rho_sigma[good], bad)
         for v in views:
-            ok = ~np.isin(v.ids, bad)
+            ok = ~lookup(bad, v.ids)[1]
             v.ids, v.xy = v.ids[ok], v.xy[ok]
         return solution
-
-    def _firm(self, track: int) -> bool:
-        point = self.points.get(track)
-        return point is not None and self.rho_sigma.get(track, np.inf) < 0.2 * point[2]
 
     def suggest(self, inverse_depth: F32) -> None:
         """Dense inverse depth (h, w) of the newest frame, run units: a first guess for points without depth."""
@@ -292,25 +296,27 @@ class Odometry:
         height, width = self.tracks.shape
         x = np.clip((self.tracks.px[:, 0] * w / width).astype(int), 0, w - 1)
         y = np.clip((self.tracks.px[:, 1] * h / height).astype(int), 0, h - 1)
-        self.guess = dict(zip(self.tracks.ids.tolist(), inverse_depth[y, x].tolist(), strict=True))
+        self.guess = (self.tracks.ids.copy(), inverse_depth[y, x].astype(np.float64))
 
-    def _new_point(self, track: int, views: list[View], default: float) -> F64:
-        """First guess of a point: bearing of its first sighting, depth of its neighbours."""
-        for v in views:
-            k = np.searchsorted(v.ids, track)
-            if k < len(v.ids) and v.ids[k] == track:
-                inverse = se3_inverse(se3(v.rotation, v.translation))
-                rho = self.guess.get(track, default) if v is views[-2] else default
-                here = np.array([[v.xy[k, 0], v.xy[k, 1], rho]])
-                return np.asarray(transform_points(here, inverse[:3, :3], inverse[:3, 3])[0])
-        raise KeyError(track)
+    def _new_points(self, ids: I64, camera: I64, xy: F64, views: list[View], default: float) -> F64:
+        """First guess (N, 3) of points first seen by ``camera`` (N,) at ``xy`` (N, 2): depth of their neighbours."""
+        points = np.empty((len(ids), 3))
+        for j in np.unique(camera):
+            mine = camera == j
+            rho = np.full(int(mine.sum()), default)
+            if j == len(views) - 2:
+                at, there = lookup(self.guess[0], ids[mine])
+                rho[there] = self.guess[1][at[there]]
+            back = se3_inverse(se3(views[j].rotation, views[j].translation))
+            points[mine] = transform_points(np.column_stack([xy[mine], rho]), back[:3, :3], back[:3, 3])
+        return points
 
     def _wants_keyframe(self, current: View, focal: float) -> bool:
         last = self.views[-1]
-        _, i0, i1 = np.intersect1d(last.ids, current.ids, assume_unique=True, return_indices=True)
-        if len(i0) < 0.6 * self.tracks.count:
+        at, there = lookup(last.ids, current.ids)
+        if there.sum() < 0.6 * self.tracks.count:
             return True
-        moved = current.xy[i1] - rotate_xy(last.xy[i0], current.rotation @ last.rotation.T)
+        moved = current.xy[there] - rotate_xy(last.xy[at[there]], current.rotation @ last.rotation.T)
         return float(np.median(np.linalg.norm(moved, axis=1))) * focal > self.keyframe_px
 
     def _make_keyframe(self, camera: CameraModel) -> None:
@@ -327,10 +333,9 @@ class Odometry:
         first = self.views[0]
         base = se3(first.rotation, first.translation)
         self.world_from_ref = self.world_from_ref @ se3_inverse(base)
-        ids = np.array(sorted(self.points), np.int64)
-        moved = transform_points(np.array([self.points[int(i)] for i in ids]).reshape(-1, 3), base[:3, :3], base[:3, 3])
-        wanted = set(np.concatenate([v.ids for v in self.views]).tolist())
-        self.points = {int(i): p for i, p in zip(ids, moved, strict=True) if int(i) in wanted}
+        wanted = np.isin(self.points.ids, np.concatenate([v.ids for v in self.views]))
+        moved = transform_points(self.points.abr[wanted], base[:3, :3], base[:3, 3])
+        self.points = Points(self.points.ids[wanted], moved, self.points.sigma[wanted])
         inverse = se3_inverse(base)
         for v in self.views:
             m = se3(v.rotation, v.translation) @ inverse

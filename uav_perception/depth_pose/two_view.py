@@ -41,13 +41,19 @@ class TwoView:
     parallax_px: float  # median image motion that the rotation does not explain
 
 
+def middle(values: F64) -> float:
+    """Upper median of (N,) values, N > 0; many times faster than numpy's on small arrays."""
+    k = len(values) // 2
+    return float(np.partition(values, k)[k])
+
+
 def bearings(xy: F64) -> F64:
     """Unit rays (N, 3) of normalised image coordinates (N, 2)."""
     rays = np.column_stack([xy, np.ones(len(xy))])
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
-def fit_rotation(xy0: F64, xy1: F64, rounds: int = 6) -> F64:
+def fit_rotation(xy0: F64, xy1: F64, rounds: int = 4) -> F64:
     """Rotation (3, 3) that best takes rays of the first view to the second (Wahba's problem, robustly reweighted)."""
     a, b = bearings(xy0), bearings(xy1)
     weight = np.ones(len(a))
@@ -55,7 +61,7 @@ def fit_rotation(xy0: F64, xy1: F64, rounds: int = 6) -> F64:
     for _ in range(rounds):
         rotation = nearest_rotation((b * weight[:, None]).T @ a)
         error = np.linalg.norm(b - a @ rotation.T, axis=1)
-        scale = float(np.median(error)) + 1e-9
+        scale = middle(error) + 1e-9
         weight = 1.0 / (1.0 + (error / scale) ** 2)
     return rotation
 
