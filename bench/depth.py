@@ -3,6 +3,8 @@
 Speed is measured on pictures of 128 x 416 px of a rendered street, one run with everything switched on. A sequence is a
 folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see
 the same pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
+``--flights N`` renders N flights (extra `sim`) of places that no training has seen and measures depth, metres, drift and
+the mask of moving things as in flight, with the drift of the peer, whose steps are given their true lengths.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from uav_perception.geometry import matrix_from_quaternion, se3, se3_inverse, so
 from uav_perception.records import CameraModel, Frame
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # training/ is not installed
+from bench._flights import measure, peer_drift, rendered
 from training.depth.scenes import make_scene, render
 
 F64 = NDArray[np.float64]
 SIZE = (416, 128)
+FLIGHTS = ("street", "town", "low-oblique", "roundabout", "plaza", "survey-high")
+SEED = 902  # of the rendered flights; training/ uses other places
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder of a posed sequence (without it: speed alone)")
     parser.add_argument("--camera", metavar="fx,fy,cx,cy")
     parser.add_argument("--truth", type=Path, help="camera-to-world poses, one a line")
+    parser.add_argument("--flights", type=int, default=0, help=f"rendered flights, 0 to {len(FLIGHTS)}")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each flight")
     parser.add_argument("--frames", type=int, default=40, help="rendered frames of the speed run")
 
 
@@ -48,6 +55,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if not args.camera or not args.truth:
             raise InputError("a sequence without --camera or --truth", "both", "give intrinsics and poses")
         result["motion"] = accuracy(args.images, args.camera, args.truth)
+    if args.flights:
+        result["flights"] = {}
+        for scene in FLIGHTS[:args.flights]:
+            pitch, frames = rendered(scene, SEED, args.seconds, 20.0)
+            scores, kept, true = measure(frames, pitch)
+            camera = kept[0].camera
+            assert camera is not None
+            steps = orb_poses([f.image for f in kept], camera.K)
+            result["flights"][scene] = {**scores, "orb_drift_percent": peer_drift(kept, true, steps)}
     return result
 
 

@@ -132,7 +132,9 @@ def _above(detections: Detections, score_min: float) -> Detections:
 
 
 def build(config: FlightConfig, stages: tuple[str, ...]) -> Pipeline:
-    """The pipeline with only the wanted stages loaded."""
+    """The pipeline with only the wanted stages loaded; of depth/pose what is scored: neither mask nor flow."""
+    scored = dataclasses.replace(config.depth_pose, motion_mask=False, flow=False)
+    config = dataclasses.replace(config, depth_pose=scored)
     if set(stages) == set(STAGES):
         return build_pipeline(config)
     from ..track.stage import make_tracker

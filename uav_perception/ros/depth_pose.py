@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from ..config import DepthPoseConfig
-from ..depth_pose import DepthPoseEstimator
 from ..records import DepthMap, DepthPoseResult, Frame, Scale, Track
 from ..runtime.worker import Worker
 from . import convert, convert_motion, topics
@@ -17,6 +16,9 @@ from .bus import Bus
 from .main import run
 from .node import StageNode
 from .topic_source import receive_frames
+
+if TYPE_CHECKING:
+    from ..depth_pose.estimator import DepthPose
 
 HEIGHT_VALID_NS = 500_000_000  # a rangefinder that was silent for longer knows nothing
 
@@ -32,7 +34,7 @@ class DepthPoseNode(StageNode):
 
     def __init__(self, bus: Bus | None = None, namespace: str | None = None) -> None:
         super().__init__(bus, namespace)
-        self._estimator: DepthPoseEstimator | None = None
+        self._estimator: DepthPose | None = None
         self._status = ""
         self._scale = Scale.UNIT
         self._tracks: tuple[Track, ...] = ()
@@ -62,7 +64,7 @@ class DepthPoseNode(StageNode):
         from ..depth_pose.estimator import make_depth_pose
 
         config = self.parameters.read(DepthPoseConfig)
-        self._transforms = config.tf
+        self._transforms, self._wants_mask = config.tf, config.motion_mask
         self._estimator = make_depth_pose(config)
         self.engine = getattr(self._estimator, "engine_info", None)
 
@@ -74,6 +76,9 @@ class DepthPoseNode(StageNode):
         start_ns = time.perf_counter_ns()
         height = self._height
         fresh = height is not None and abs(frame.stamp_ns - height[0]) < HEIGHT_VALID_NS
+        self._estimator.wants_flow = self._flow.get_subscription_count() > 0
+        watched = self.bus is not None or self._mask.get_subscription_count() > 0  # the overlay draws it too
+        self._estimator.wants_mask = self._wants_mask and watched
         result = self._estimator.update(frame, height[1] if fresh and height else None, tracks=self._tracks)
         work_ns = time.perf_counter_ns() - start_ns
         self._status = result.status
