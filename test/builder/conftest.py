@@ -28,7 +28,7 @@ def toy_model(size: int = 32, wide: float = 1.0) -> onnx.ModelProto:
               "w4": weight(6, 16, 1, 1), "b1": rng.normal(size=8).astype(np.float32) / 4,
               "bn_s": np.linspace(0.5, 1.5, 8, dtype=np.float32), "bn_b": np.zeros(8, np.float32),
               "bn_m": np.full(8, 0.1, np.float32), "bn_v": np.ones(8, np.float32),
-              "shape": np.array([1, 6, -1], np.int64)}
+              "shape": np.array([1, 2, 3, -1], np.int64)}
     node = helper.make_node
     nodes = [
         node("Conv", ["x", "w0"], ["c0"], "stem", pads=[1] * 4, strides=[2, 2]),
@@ -45,7 +45,7 @@ def toy_model(size: int = 32, wide: float = 1.0) -> onnx.ModelProto:
         node("Reshape", ["head", "shape"], ["y"], "reshape"),
     ]
     graph = helper.make_graph(nodes, "toy", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, size, size))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 6, (size // 4) ** 2))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 2, 3, (size // 4) ** 2))],
                               [numpy_helper.from_array(v, k) for k, v in values.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     entry = model.metadata_props.add()

@@ -184,8 +184,8 @@ def test_focus_stem_becomes_one_convolution(tmp_path: Path) -> None:
     assert output_error_percent(run(model, feeds), run(merged_model, feeds)) < 1e-3
 
 
-def detector_tail() -> onnx.ModelProto:
-    """Two scales, each with boxes and Sigmoid classes, laid behind one another channels-last, as detectors do."""
+def detector_tail(channels_last: bool = True) -> onnx.ModelProto:
+    """Two scales, each with boxes and Sigmoid classes, laid behind one another as detectors do."""
     rng = np.random.default_rng(8)
     values = {f"w{i}": rng.normal(size=(k, 8, 1, 1)).astype(np.float32) for i, k in enumerate((4, 3, 4, 3))}
     values |= {f"b{i}": rng.normal(size=len(values[f"w{i}"])).astype(np.float32) for i in range(4)}
@@ -199,15 +199,18 @@ def detector_tail() -> onnx.ModelProto:
                   node("Sigmoid", [f"raw{s}"], [f"class{s}"]),
                   node("Concat", [f"box{s}", f"class{s}"], [f"map{s}"], axis=1),
                   node("Reshape", [f"map{s}", "flat"], [f"flat{s}"])]
-    nodes += [node("Concat", ["flat0", "flat1"], ["all"], axis=2), node("Transpose", ["all"], ["y"], perm=[0, 2, 1])]
+    shape = (1, 80, 7) if channels_last else (1, 7, 80)
+    nodes.append(node("Concat", ["flat0", "flat1"], ["all" if channels_last else "y"], axis=2))
+    nodes += [node("Transpose", ["all"], ["y"], perm=[0, 2, 1])] if channels_last else []
     graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 80, 7))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
                               [numpy_helper.from_array(v, k) for k, v in values.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def test_heads_that_end_channels_last_become_products_of_rows(tmp_path: Path) -> None:
-    onnx.save(detector_tail(), str(tmp_path / "t.onnx"))
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_heads_that_end_as_rows_become_products_of_rows(tmp_path: Path, channels_last: bool) -> None:
+    onnx.save(detector_tail(channels_last), str(tmp_path / "t.onnx"))
     model = load_float_model(tmp_path / "t.onnx")
     name_nodes(model)
     rows = prepare(model, "onnxruntime")

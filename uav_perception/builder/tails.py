@@ -1,7 +1,7 @@
-"""Heads that end channels-last: their 1x1 convolutions become products of rows of channels.
+"""Heads whose maps end as rows of positions: their 1x1 convolutions become products of rows of channels.
 
-Detectors lay (1, C, H, W) maps behind one another as (1, positions, C). ONNX Runtime's INT8 layers are channels-last
-already, and its product of INT8 rows yields float at once: no copies of maps between layouts remain.
+Detectors lay (1, C, H, W) maps behind one another as (1, positions, C) or (1, C, positions). ONNX Runtime's INT8 layers
+are channels-last already, and its product of INT8 rows yields float at once: no copies of maps between layouts remain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POINTWISE = ("Sigmoid", "Relu", "Clip", "LeakyRelu", "Tanh", "HardSigmoid")
 
 
 def heads_as_rows(model: Model) -> Model:
-    """The model with its heads on rows, when every head is a 1x1 convolution and all that follows ends channels-last.
+    """The model with its heads on rows, when every head is a 1x1 convolution whose maps end as rows of positions.
 
     Edits ``model`` in place, or leaves it as it is.
     """
@@ -38,8 +38,10 @@ def heads_as_rows(model: Model) -> Model:
             return model
         nodes += made
         rows |= set(node.output) if node.op_type != "Transpose" else set()
-    if any(v.name in rows for v in model.graph.output):
-        return model
+    for name in (v.name for v in model.graph.output if v.name in rows):
+        if len(size.get(name, ())) != 3:
+            return model
+        nodes.append(helper.make_node("Transpose", [f"{name}_rows"], [name], f"{name}_last", perm=[0, 2, 1]))
     weights = {n.input[1] for n in model.graph.node if n.name in heads}
     extra = {f"{w}_rows": values[w][:, :, 0, 0] for w in weights}
     extra |= {f"rows_of_{values[w].shape[1]}": np.array([-1, values[w].shape[1]], np.int64) for w in weights}
