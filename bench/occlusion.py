@@ -2,7 +2,8 @@
 
 Cases come from recordings with truth (``--bags``: rendered flights, where buildings, bridges and trees hide things)
 and from real footage (``--sequences``: OTB-style folders) with ground-fixed canopies drawn in the target's way.
-The whole tracker stage runs, with detections made of the truth (jitter, misses; none of what is hidden).
+The whole tracker stage runs, in every second frame with detections: made of the truth (jitter, misses; none of what is
+hidden), or the package's own detector's, or none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from uav_perception.camera.bag import BagPictures
 from uav_perception.camera.files import FolderPictures
-from uav_perception.config import LsartConfig, TrackerConfig
+from uav_perception.config import DetectorConfig, LsartConfig, TrackerConfig
+from uav_perception.detect.detector import EngineDetector, make_detector
 from uav_perception.errors import InputError
 from uav_perception.geometry import box_iou, clip_boxes
 from uav_perception.offline.truth import BagTruth
@@ -34,6 +36,7 @@ HIDDEN, SEEN = 0.1, 0.7  # visibilities
 LEAD_S, AFTER_S = 1.5, 2.0
 MIN_S, MAX_S = 1.0, 3.2
 REPORT_FRAMES = 5
+LOOK_EVERY = 2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", type=Path, default=Path(__file__).parents[2] / "shared/data/sot",
                         help="folder of OTB-style sequences to draw canopies over; 'none' for none")
     parser.add_argument("--trackers", nargs="+", default=["lsart", "csrt", "kcf"])
-    parser.add_argument("--no-detections", action="store_true", help="let the target tracker do all alone")
+    parser.add_argument("--detections", choices=("truth", "detector", "none"), default="truth",
+                        help="none: the target tracker does all alone")
     parser.add_argument("--limit", type=int, default=1000, help="at most so many cases")
 
 
@@ -57,12 +61,15 @@ class Case:
     others: list[F64]  # T arrays (N, 4) of what else a detector would see
 
 
+Look = Callable[[Case, int, Frame], Detections | None]
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Shares of cases reported and regained, for every tracker."""
     rows_of: dict[str, list[dict[str, Any]]] = {name: [] for name in args.trackers}
     for case in itertools.islice(_cases(args), args.limit):
         for name, rows in rows_of.items():
-            rows.append(fly(case, name, not args.no_detections))
+            rows.append(fly(case, name, _look(args.detections)))
     report: dict[str, Any] = {"trackers": {}}
     for name, rows in rows_of.items():
         n = len(rows)
@@ -85,18 +92,37 @@ def _cases(args: argparse.Namespace) -> Iterator[Case]:
                 yield from drawn_cases(folder)
 
 
-def fly(case: Case, target_tracker: str, detect: bool) -> dict[str, Any]:
+def _look(kind: str) -> Look:
+    """What answers for frame k of a case."""
+    if kind == "none":
+        return lambda case, k, frame: None
+    if kind == "detector":
+        detector = own_detector()
+        return lambda case, k, frame: detector.detect(frame)
+    rng = np.random.default_rng(0)
+
+    def made_of_truth(case: Case, k: int, frame: Frame) -> Detections:
+        boxes = np.concatenate([case.others[k], case.box[k][None][: int(case.visibility[k] > 0.5)]])
+        return detected(boxes, frame.stamp_ns, frame.image.shape, rng)
+
+    return made_of_truth
+
+
+@functools.cache
+def own_detector() -> EngineDetector:
+    return make_detector(DetectorConfig(threads=1))
+
+
+def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
     """One case with one target tracker: when was the occlusion reported, was the target found again, and as what."""
     stage = make_tracker(TrackerConfig(target_tracker=target_tracker), LsartConfig())
-    rng = np.random.default_rng(0)
     hidden = np.flatnonzero(case.visibility <= HIDDEN)
     first, last = int(hidden[0]), int(hidden[-1])
     states, ious = [], []
     locked_id = None
     for k, (stamp_ns, image) in enumerate(zip(case.stamps_ns, case.images, strict=True)):
-        visible = case.visibility[k] > 0.5
-        boxes = np.concatenate([case.others[k], case.box[k][None][: int(visible)]])
-        stage.update(Frame(k, stamp_ns, image), detected(boxes, stamp_ns, image.shape, rng) if detect else None)
+        frame = Frame(k, stamp_ns, image)
+        stage.update(frame, look(case, k, frame) if k % LOOK_EVERY == 0 else None)
         if k == 2:
             stage.lock_box(case.box[k])
             locked_id = stage.target.track.id if stage.target.track else None

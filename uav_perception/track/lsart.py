@@ -100,7 +100,8 @@ class LsartTracker:
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
                     self._anchor = self._centre, self._size
-                    if self._frames % c.learn_every == 0 and self._inside() > 0.9:
+                    steady = sight.peak.value > 0.5 * self._level and self._inside() > 0.9
+                    if self._frames % c.learn_every == 0 and steady:
                         self._learn(image)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
@@ -154,7 +155,7 @@ class LsartTracker:
                 self._centre = carried + self._velocity * dt_s
                 self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
         if self._unseen:
-            self._velocity = self._velocity * np.exp(-dt_s / 2)
+            self._velocity = self._velocity * np.exp(-dt_s / 4)
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, reliable
 
@@ -177,8 +178,8 @@ class LsartTracker:
     def _believable(self, centre: F64, distance: float, peak: Peak, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""
         c = self._config
-        share = (0.6 if self._unseen else 0.3) + 0.25 * distance
-        if peak.value < self._level * min(share, 0.8):
+        share = 0.5 + 0.1 * distance if self._unseen else 0.3 + 0.25 * distance
+        if peak.value < self._level * min(share, 0.8) or ((centre < 0) | (centre > self._image_size)).any():
             return False
         if self._unseen and peak_quality(peak) < c.quality_regain:
             return False
