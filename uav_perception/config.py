@@ -300,7 +300,7 @@ class BuilderConfig(_Checked):
     suspects: int = param(16, "layers whose sensitivity is measured one by one; the rest is ranked by estimate",
                           lo=1, hi=100000)
     eval_pictures: int = param(150, "pictures of each labelled set that are scored", lo=1, hi=1000000)
-    plan: str = param("fastest", "fastest = layers on large maps stay in float where that is faster here; "
+    plan: str = param("fastest", "fastest = first layers and large maps stay in float where that is faster here; "
                       "fixed = without a clock, the same file on every machine", choices=("fastest", "fixed"))
     latency_rounds: int = param(30, "inferences a latency figure is made of", lo=3, hi=10000)
 

@@ -258,6 +258,23 @@ def test_parallel_pools_become_a_cascade(tmp_path: Path) -> None:
     assert np.array_equal(run(model, feeds)[0]["y"], run(cascade, feeds)[0]["y"])
 
 
+@pytest.mark.parametrize(("mode", "nearest", "doubled"), [
+    ("asymmetric", "floor", True), ("half_pixel", "round_prefer_floor", True), ("asymmetric", "ceil", False)])
+def test_doubling_a_map_becomes_copies(tmp_path: Path, mode: str, nearest: str, doubled: bool) -> None:
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest", nearest_mode=nearest,
+                            coordinate_transformation_mode=mode)
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 5, 4))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3, 10, 8))],
+                              [numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(tmp_path / "r"))
+    model = load_float_model(tmp_path / "r")
+    name_nodes(model)
+    copies = prepare(model, "onnxruntime")
+    assert ("Resize" not in {n.op_type for n in copies.graph.node}) == doubled
+    feeds = [{"x": np.random.default_rng(2).normal(size=(1, 3, 5, 4)).astype(np.float32)}]
+    assert np.array_equal(run(model, feeds)[0]["y"], run(copies, feeds)[0]["y"])
+
+
 def test_nan_activation_is_named(toy: Path) -> None:
     model = load_float_model(toy)
     with pytest.raises(WorkFailed, match="NaN"):

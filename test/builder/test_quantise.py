@@ -19,7 +19,7 @@ from uav_perception.builder.graph import head_layers, load_float_model, name_nod
 from uav_perception.builder.placement import float_by_rule, place
 from uav_perception.builder.plan import build_plan
 from uav_perception.builder.quantiser import calibrate
-from uav_perception.builder.search import Calibrated, channel_noise, layers_on_large_maps, sensitivity_percent
+from uav_perception.builder.search import Calibrated, channel_noise, fronts, sensitivity_percent
 from uav_perception.engine.tensorrt import load_tensorrt
 from uav_perception.errors import InputError, MissingDependency, ModelError
 
@@ -119,11 +119,11 @@ def test_sensitivity_finds_the_layer_with_one_wide_channel(calibrated: Calibrate
     assert min(snr.values()) > 0 and set(snr) == {n.name for n in weighted_layers(wide.model)}
 
 
-def test_timed_plans_grow_from_the_largest_maps_and_need_a_plain_gain(calibrated: Calibrated,
+def test_timed_plans_grow_from_the_front_and_need_a_plain_gain(calibrated: Calibrated,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    fronts = layers_on_large_maps(calibrated, ["head"])
-    assert fronts == [["stem"]]  # a front that is the whole network is no plan
-    models = [calibrated.quantised("minmax", ["head", *f]) for f in ([], *fronts)]
+    found = fronts(calibrated, ["head"])
+    assert found == [["stem"], ["stem", "depthwise"], ["stem", "depthwise", "point"]]  # the whole network is no front
+    models = [calibrated.quantised("minmax", ["head", *f]) for f in ([], found[0])]
     for cpu, chosen in (([1.0, 0.995], 0), ([1.0, 0.9], 1), ([1.0, 1.1], 0)):
         monkeypatch.setattr(search, "latency_ms", lambda engines, *_, t=cpu: {n: {"cpu": t[int(n)]} for n in engines})
         assert search.fastest(models, FEEDS[0], 3) == chosen

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from .equalise import equalise
 from .graph import Model, Node, attribute, clone, constants, consumers, infer_shapes, producers, set_weight, shapes
@@ -25,7 +25,7 @@ def prepare(model: Model, target: str, equalised: bool = False) -> Model:
     merged = infer_shapes(_cascade_pools(_merge_focus(clone(model))))
     if equalised:
         equalise(merged)
-    return heads_as_rows(merged) if target == "onnxruntime" else merged
+    return heads_as_rows(_double_by_copies(merged)) if target == "onnxruntime" else merged
 
 
 def _merge_focus(model: Model) -> Model:
@@ -92,6 +92,48 @@ def _centred_pool(node: Node) -> int:
     k = int(window[0])
     whole = k % 2 == 1 and list(attribute(node, "pads", [])) == [k // 2] * 4 and not attribute(node, "ceil_mode", 0)
     return k if whole else 0
+
+
+DOUBLING = {(b"asymmetric", b"floor"), (b"asymmetric", b"round_prefer_floor"), (b"half_pixel", b"round_prefer_floor"),
+            (b"half_pixel", b"round_prefer_ceil")}  # nearest neighbours that repeat every pixel twice
+
+
+def _double_by_copies(model: Model) -> Model:
+    """Doubling by nearest neighbours as two concatenations, channels last: of rows, then of pixels.
+
+    ONNX Runtime's INT8 resizing goes value by value, concatenation by blocks of channels. Nothing here depends on the
+    size of the map.
+    """
+    values, size = constants(model), shapes(model)
+    nodes: list[Node] = []
+    extra: dict[str, list[int]] = {}
+    for node in model.graph.node:
+        x, y = node.input[0] if node.input else "", node.output[0]
+        scales = values.get(node.input[2]) if node.op_type == "Resize" and len(node.input) > 2 else None
+        how = (attribute(node, "coordinate_transformation_mode", b"half_pixel"),
+               attribute(node, "nearest_mode", b"round_prefer_floor"))
+        if (scales is None or scales.tolist() != [1, 1, 2, 2] or how not in DOUBLING or size.get(x, (0,))[0] != 1
+                or attribute(node, "mode", b"nearest") != b"nearest"):
+            nodes.append(node)
+            continue
+        channels = size[x][1]
+        pixels = f"pixels_of_{channels}"
+        extra |= {"rows_apart": [-1, 1, 0, 0], "rows_joined": [1, -1, 0, 0], pixels: [0, 0, -1, channels]}
+        steps: list[tuple[str, list[str], dict[str, Any]]] = [
+            ("Transpose", [], {"perm": [0, 2, 3, 1]}), ("Reshape", ["rows_apart"], {}), ("Concat", [], {"axis": 1}),
+            ("Reshape", ["rows_joined"], {}), ("Concat", [], {"axis": 3}), ("Reshape", [pixels], {}),
+            ("Transpose", [], {"perm": [0, 3, 1, 2]})]
+        for i, (kind, more, attributes) in enumerate(steps):
+            out = y if i + 1 == len(steps) else f"{y}_double{i}"
+            data = [x, x] if kind == "Concat" else [x, *more]
+            nodes.append(helper.make_node(kind, data, [out], f"{y}_double{i}", **attributes))
+            x = out
+    if extra:
+        ordered = [clone(n) for n in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(ordered)
+        model.graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), k) for k, v in extra.items())
+    return infer_shapes(model)
 
 
 def _offset(tensor: str, made: dict[str, Node], values: dict[str, NDArray[Any]],

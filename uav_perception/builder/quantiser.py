@@ -25,7 +25,7 @@ from .search import (
     channel_noise,
     fastest,
     fewest_in_float,
-    layers_on_large_maps,
+    fronts,
     sensitivity_percent,
 )
 
@@ -116,7 +116,7 @@ def quantise_to_gate(request: Request, model: Model, feeds: Sequence[Feeds],
         ranked = sorted(suspects, key=lambda n: -sensitivity[n]) + guessed[config.suspects:]
         extra, reached = fewest_in_float(ranked, cost, wanted, int(len(layers) * config.max_float_share))
     if config.plan == "fastest" and calibrated.target == "onnxruntime":
-        plans = [extra, *([*extra, *more] for more in layers_on_large_maps(calibrated, [*kept, *extra]))]
+        plans = [extra, *([*extra, *more] for more in fronts(calibrated, [*kept, *extra]))]
         swift = fastest([calibrated.quantised(method, [*kept, *p]) for p in plans], judged[0], config.latency_rounds)
         if swift and cost(plans[swift]) <= max(wanted, reached):
             extra = plans[swift]

@@ -21,7 +21,7 @@ from .qdq import activation_params, quantise
 from .ranges import TensorStats
 from .rounding import Rounder
 
-FRONTS = 3  # map sizes tried in float
+FIRST, MAPS = (1, 2, 3), 2  # layers, and map sizes, tried in float
 PLAINLY = 0.01  # below it is noise, and the plan chosen without a clock is the same on every machine
 ACTIVATIONS = ("Sigmoid", "Mul", "LeakyRelu", "Relu", "Clip")
 
@@ -102,18 +102,20 @@ def fewest_in_float(ranked: Sequence[str], cost: Callable[[Sequence[str]], float
     return list(ranked[:high]), at(high)
 
 
-def layers_on_large_maps(calibrated: Calibrated, float_layers: Iterable[str]) -> list[list[str]]:
-    """INT8 layers by the size of the map they read, largest first, each list holding the one before.
+def fronts(calibrated: Calibrated, float_layers: Iterable[str]) -> list[list[str]]:
+    """INT8 layers that may be faster in float: the first ones, and those on the largest maps.
 
-    On large maps with few channels a convolution is cheap and its activation is not: there float may be faster.
+    There a convolution with few channels is cheap and its activation is not, and where the front ends decides how large
+    a map is quantised.
     """
     size = shapes(calibrated.model)
     layers = place(calibrated.model, calibrated.target, set(float_layers)).layers
     reads = {n.name: int(np.prod(size[n.input[0]][2:])) for n in weighted_layers(calibrated.model)
              if n.name in layers and len(size.get(n.input[0], ())) == 4}
-    steps = sorted(set(reads.values()), reverse=True)[:FRONTS]
-    fronts = [[n for n in layers if reads.get(n, 0) >= step] for step in steps]
-    return [f for f in fronts if len(f) < len(layers)]
+    found = [layers[:n] for n in FIRST]
+    for step in sorted(set(reads.values()), reverse=True)[:MAPS]:
+        found.append([n for n in layers if reads.get(n, 0) >= step])
+    return [f for i, f in enumerate(found) if len(f) < len(layers) and f not in found[:i]]
 
 
 def fastest(models: Sequence[Model], feed: Feeds, rounds: int) -> int:
