@@ -58,6 +58,16 @@ def test_frames_to_engines_and_on_from_the_checkpoint(folder: Path, tmp_path: Pa
     assert stage.engine_info.backend == "onnxruntime"
 
 
+def test_weights_that_got_worse_are_not_exported(folder: Path, tmp_path: Path) -> None:
+    report = command.run(arguments("--images", str(folder), "--camera", "150,150,95.5,63.5", "--out", str(tmp_path),
+                                   "--batch", "1", "--size", "96x64", "--start", "none", "--steps", "1",
+                                   "--rate", "100"))
+    held_out = report["held_out"]
+    assert held_out["frames"] > 0 and held_out["kept"] == held_out["start"]
+    trained = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert not torch.equal(trained["nets"]["depth.head.weight"], trained["best"]["depth"][1]["head.weight"])
+
+
 def test_bad_arguments_are_said_in_one_line(folder: Path, tmp_path: Path) -> None:
     given = ["--images", str(folder), "--camera", "150,150,95.5,63.5", "--out", str(tmp_path)]
     with pytest.raises(InputError, match="intrinsics"):

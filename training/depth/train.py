@@ -3,13 +3,15 @@
     frames + intrinsics -> odometry and bundle adjustment (motions, sparse points) -> multi-view stereo (labels)
         -> DepthNet and PoseNet by view synthesis, labels, geometry consistency -> ONNX + model card
 
-Where odometry finds no motion the pose network alone supplies it, as in SfM-Learner. Seeded and resumable: a run
-started again with the same ``--out`` goes on from its checkpoint.
+Where odometry finds no motion the pose network alone supplies it, as in SfM-Learner. A fifth of the labels is held out:
+of the weights on the way, the start included, those are exported that agree best with them, so that adaptation makes
+nothing worse. Seeded and resumable: a run started again with the same ``--out`` goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="", metavar="WxH", help="network input (default: by aspect)")
     parser.add_argument("--start", default="", help="checkpoint (default: shipped; none = random)")
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--minutes", type=float, default=10.0, help="learning ends after this even with steps left")
     parser.add_argument("--batch", type=int, default=4, help="pairs a step")
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--frames", type=int, default=240, help="at most this many frames, evenly spread")
@@ -93,8 +96,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     posed = sum(p is not None for p in recording.world_from_camera)
     print(f"{len(frames)} frames, {posed} with motion, {labelled} with stereo labels, {time.monotonic() - began:.0f} s",
           flush=True)
-    nets = train(recording, args)
-    report = {"frames": len(frames), "posed": posed, "labelled": labelled, "size": [width, height], "steps": args.steps,
+    nets, learned = train(recording, args)
+    report = {"frames": len(frames), "posed": posed, "labelled": labelled, "size": [width, height], **learned,
               "seed": args.seed, "seconds": round(time.monotonic() - began, 1)}
     export(nets["depth"], nets["pose"], args.out, width, height, report)
     return report
@@ -201,8 +204,8 @@ def _resized(image: U8, width: int, height: int) -> U8:
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def train(recording: Recording, args: argparse.Namespace) -> dict[str, Any]:
-    """Train both networks (and the explainability head) and return them."""
+def train(recording: Recording, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train both networks (and the explainability head); those with the least held-out errors, and these errors."""
     nets = torch.nn.ModuleDict({"depth": DepthNet(), "pose": PoseNet()})
     if args.explain:
         nets["explain"] = torch.nn.Sequential(torch.nn.Conv2d(6, 16, 5, 4, 2), torch.nn.ReLU(),
@@ -212,6 +215,13 @@ def train(recording: Recording, args: argparse.Namespace) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"start weights {path}", "a checkpoint", "give --start, or --start none")
         nets.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["nets"], strict=False)
+    labelled = [k for k, label in enumerate(recording.labels) if label is not None]
+    kept_out = labelled[2::5] if len(labelled) >= 10 else []
+    learned = Recording(recording.images, recording.K, recording.world_from_camera,
+                        [None if k in kept_out else label for k, label in enumerate(recording.labels)])
+    judged = kept_out or labelled
+    start_errors = held_out_errors(nets, recording, judged)
+    best = {name: (error, copy.deepcopy(nets[name].state_dict())) for name, error in start_errors.items()}
     rng = np.random.default_rng(args.seed)
     optimiser = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=1e-4)
     checkpoint, done = args.out / "checkpoint.pt", 0
@@ -219,25 +229,64 @@ def train(recording: Recording, args: argparse.Namespace) -> dict[str, Any]:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         nets.load_state_dict(saved["nets"])
         optimiser.load_state_dict(saved["optimiser"])
-        done = int(saved["steps"])
+        done, best = int(saved["steps"]), saved["best"]
         for _ in range(done):
-            draw_pairs(recording, args.batch, rng)
+            draw_pairs(learned, args.batch, rng)
     nets.train()
-    for step in range(done, args.steps):
+    began, over = time.monotonic(), False
+    while done < args.steps and not over:
+        spent = (time.monotonic() - began) / (60 * args.minutes)
         for group in optimiser.param_groups:
-            group["lr"] = args.rate * min(1.0, (step + 1) / 10) * (1.0 - 0.9 * step / args.steps)
-        loss, parts = pair_loss(nets, recording, draw_pairs(recording, args.batch, rng), args, rng)
+            group["lr"] = args.rate * min(1.0, (done + 1) / 10) * (1.0 - 0.9 * min(1.0, max(done / args.steps, spent)))
+        loss, parts = pair_loss(nets, learned, draw_pairs(learned, args.batch, rng), args, rng)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(nets.parameters(), 5.0)
         optimiser.step()
-        if (step + 1) % PREVIEW_EVERY == 0 or step + 1 == args.steps:
-            print(f"step {step + 1}/{args.steps} " + " ".join(f"{k} {v:.4f}" for k, v in parts.items()), flush=True)
+        done += 1
+        over = time.monotonic() - began > 60 * args.minutes
+        if done % PREVIEW_EVERY == 0 or done == args.steps or over:
+            errors = held_out_errors(nets, recording, judged)
+            for name, error in errors.items():
+                if error < best[name][0]:
+                    best[name] = (error, copy.deepcopy(nets[name].state_dict()))
+            shown = {**parts, **{f"held-out {name}": error for name, error in errors.items()}}
+            print(f"step {done}/{args.steps} " + " ".join(f"{k} {v:.4f}" for k, v in shown.items()), flush=True)
             preview(nets["depth"], recording, args.out / "preview.png")
             temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"nets": nets.state_dict(), "optimiser": optimiser.state_dict(), "steps": step + 1}, temporary)
+            torch.save({"nets": nets.state_dict(), "optimiser": optimiser.state_dict(), "steps": done, "best": best},
+                       temporary)
             os.replace(temporary, checkpoint)
-    return dict(nets.items())
+    for name, (_, state) in best.items():
+        nets[name].load_state_dict(state)
+    kept = {name: round(error, 4) for name, (error, _) in best.items()}
+    start = {name: round(error, 4) for name, error in start_errors.items()}
+    return dict(nets.items()), {"steps": done, "held_out": {"frames": len(judged), "start": start, "kept": kept}}
+
+
+@torch.no_grad()
+def held_out_errors(nets: torch.nn.ModuleDict, recording: Recording, frames: list[int]) -> dict[str, float]:
+    """Of the depth network: Abs Rel, median scaled, where stereo of ``frames`` is sure; of the pose network: its loss.
+
+    Nothing is in it where there is nothing to compare with.
+    """
+    nets.eval()
+    depth, pose = [], []
+    for k in frames:
+        rho, weight = recording.labels[k] or (np.zeros(0), np.zeros(0))
+        sure = weight > 0.5
+        if sure.sum() > 50:
+            size = recording.images[k].shape[-2:]
+            found = F.interpolate(nets["depth"](recording.images[k][None].float()), size, mode="bilinear")[0, 0].numpy()
+            ratio = rho[sure] / found[sure]
+            depth.append(float(np.mean(np.abs(ratio / np.median(ratio) - 1))))
+        for other in (k - 1, k + 1):
+            known = recording.motion(other, k) if 0 <= other < len(recording.images) else None
+            if known is not None:
+                twist = nets["pose"](recording.images[k][None].float(), recording.images[other][None].float())
+                pose.append(float(_pose_loss(twist, [known], np.eye(4), recording)))
+    nets.train()
+    return {name: float(np.mean(v)) for name, v in (("depth", depth), ("pose", pose)) if v}
 
 
 def draw_pairs(recording: Recording, count: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:

@@ -77,12 +77,10 @@ def residuals(w: Window) -> F64:
 def _in_camera(w: Window) -> tuple[F64, F64]:
     p = w.points[w.point]
     rotated = np.empty_like(p)
-    ends = np.append(np.flatnonzero(np.diff(w.camera)) + 1, len(p)) if len(p) else []
-    start = 0
-    for end in ends:  # measurements of one camera lie together: one product each
+    starts = np.flatnonzero(np.diff(w.camera, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(p)], strict=True):  # one product for a run of one camera
         r = w.rotation[w.camera[start]]
         rotated[start:end] = p[start:end, :2] @ r[:, :2].T + r[:, 2]
-        start = end
     return rotated + p[:, 2:] * w.translation[w.camera], rotated
 
 
