@@ -58,9 +58,8 @@ class CameraMotion:
             width_px: width of the small picture; None = the configured one.
         """
         scale = min(1.0, (width_px or self._width_px) / image.shape[1])
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-        if scale < 1.0:
-            grey = np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR), np.uint8)
+        small = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
         previous, self._grey = self._grey, grey
         if previous is None or previous.shape != grey.shape:
             self._points, self._last = self._points[:0], np.eye(3)
