@@ -105,11 +105,9 @@ class _Run:
             raise SourceError(f"recording {self._recording.path} without a single usable frame "
                               f"({self._recording.camera.status})", "images that decode", "record it again")
         scores = self._scorer.finish(self._recording.truth, locked)
-        engines = {}
-        if self._pipeline.detector is not None:
-            engines["detector"] = dataclasses.asdict(self._pipeline.detector.engine_info)
-        for name, extra in getattr(self._pipeline.depth_pose, "engine_infos", {}).items():
-            engines[name] = dataclasses.asdict(extra)
+        networks = {"detector": self._pipeline.detector, "depth_pose": self._pipeline.depth_pose}
+        infos = {name: getattr(stage, "engine_info", None) for name, stage in networks.items()}
+        engines = {name: dataclasses.asdict(info) for name, info in infos.items() if info is not None}
         return {**scores, "loss": self._recording.loss(), "stages": list(self._options.stages), "engines": engines,
                 "locked_object": locked, "truth": sorted(self._recording.truth.kinds),
                 "digest": self._digest.hexdigest()}

@@ -15,6 +15,7 @@ from .charts import Line, Span, histogram, line_chart, timeline
 from .exports import code_commit, write_json
 from .metrics.target import DISTANCES_PX, OVERLAPS
 from .report import Picture, Section, charts, gallery, notice, pairs, table, text, titled, write_report
+from .stages import STAGES
 from .summary import WATCHED
 
 RECALLS = np.linspace(0, 1, 101)
@@ -89,7 +90,8 @@ def _provenance(results: Sequence[dict[str, Any]]) -> str:
         engines.update(result["engines"])
     rows = [[stage, e["name"], e["backend"], e["precision"], e["why"]] for stage, e in engines.items()]
     html = table(["stage", "engine", "backend", "precision", "why"], rows) if rows else "<p>No networks ran.</p>"
-    return html + pairs({"commit": code_commit(), "stages": sorted({s for r in results for s in r["stages"]})})
+    ran = [s for s in STAGES if any(s in r["stages"] for r in results)]
+    return html + pairs({"commit": code_commit(), "stages": ran})
 
 
 def _recording(folder: Path, result: dict[str, Any], times: dict[str, Any], worst: Sequence[dict[str, Any]]) -> str:
@@ -103,7 +105,8 @@ def _recording(folder: Path, result: dict[str, Any], times: dict[str, Any], wors
                     "locked object": result["locked_object"], "truth": result["truth"],
                     "lost": [*_loss_lines(result["loss"]), *result["loss"].get("bag", [])]})]
     for name, values in scores.items():
-        plain = {k: v for k, v in values.items() if isinstance(v, int | float | str) or v is None}
+        plain = {k: v for k, v in values.items() if (isinstance(v, int | float | str) or v is None)
+                 and k != "model_classes_used"}
         parts.append(f"<h3>{name}</h3>" + table(list(plain), [list(plain.values())]))
         if values.get("per_class"):
             parts.append(table(["class", "AP"], [[k, v] for k, v in values["per_class"].items()]))
@@ -119,14 +122,19 @@ def _recording(folder: Path, result: dict[str, Any], times: dict[str, Any], wors
         if result["locked_object"] is not None else ""))
     parts.append("<h3>Latency of the stages</h3>" + charts(*(
         titled(name, histogram(name, bins, times["latency_ms"][name]))
-        for name, bins in times["histograms_ms"].items() if times["latency_ms"][name]["p99"] > 0.05)))
+        for name, bins in _in_order(times["histograms_ms"]) if times["latency_ms"][name]["p99"] > 0.05)))
     parts.append(table(["stage", "p50 ms", "p95 ms", "p99 ms"],
-                       [[k, v["p50"], v["p95"], v["p99"]] for k, v in times["latency_ms"].items()]))
+                       [[k, v["p50"], v["p95"], v["p99"]] for k, v in _in_order(times["latency_ms"])]))
     if worst:
         parts.append("<h3>Worst frames</h3><p>Dashed: truth. Click to enlarge, arrow keys to go on.</p>")
         parts.append(gallery([Picture((folder / w["file"]).read_bytes(),
                                       f"{w['kind']}, frame {w['seq']}: {w['caption']}") for w in worst]))
     return "".join(parts)
+
+
+def _in_order(of_stages: dict[str, Any]) -> list[tuple[str, Any]]:
+    """In the order in which a frame passes the stages."""
+    return sorted(of_stages.items(), key=lambda item: ("decode", *STAGES).index(item[0]))
 
 
 def _score_charts(folder: Path, scores: dict[str, Any]) -> list[str]:

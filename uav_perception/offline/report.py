@@ -41,7 +41,9 @@ def write_report(path: Path, title: str, sections: Sequence[Section], subtitle: 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], bad: Sequence[int] = ()) -> str:
     """A table; numbers are set right with few digits, None is a dash, rows in ``bad`` are marked."""
-    head = "".join(f"<th>{escape(h)}</th>" for h in headers)
+    numeric = [bool(column) and all(isinstance(v, int | float) or v is None for v in column)
+               for column in zip(*rows, strict=True)] or [False] * len(headers)
+    head = "".join(f'<th{" class=n" * n}>{escape(h)}</th>' for h, n in zip(headers, numeric, strict=True))
     lines = []
     for i, row in enumerate(rows):
         cells = "".join(_cell(v) for v in row)

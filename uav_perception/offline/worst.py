@@ -16,6 +16,7 @@ from ..records import U8
 from ..runtime import overlay
 from .truth import BoxTruth
 
+APART_NS = 1_000_000_000  # the worst of a second stands for it: its neighbours look the same
 TRUTH_COLOUR = (255, 200, 0)  # BGR
 
 
@@ -25,17 +26,22 @@ class WorstFrames:
     def __init__(self, config: EvaluateConfig) -> None:
         self._config = config
         self.class_names: tuple[str, ...] = ()
-        self._heaps: dict[str, list[tuple[float, int, str, bytes]]] = {}
+        self._heaps: dict[str, list[tuple[float, int, str, bytes, int]]] = {}
 
     def offer(self, kind: str, badness: float, caption: str, result: FrameResult, truth: BoxTruth | None) -> None:
         """Show a frame to the collection; a picture is drawn only if it is among the worst so far."""
         heap = self._heaps.setdefault(kind, [])
         if badness <= 0 or (len(heap) >= self._config.worst_frames and badness <= heap[0][0]):
             return
+        near = [h for h in heap if abs(h[4] - result.frame.stamp_ns) < APART_NS]
+        if any(h[0] >= badness for h in near):
+            return
         picture = self._draw(result, truth)
         ok, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
         if ok:
-            heapq.heappush(heap, (badness, -result.frame.seq, caption, jpeg.tobytes()))
+            heap[:] = [h for h in heap if h not in near]
+            heapq.heapify(heap)
+            heapq.heappush(heap, (badness, -result.frame.seq, caption, jpeg.tobytes(), result.frame.stamp_ns))
             while len(heap) > self._config.worst_frames:
                 heapq.heappop(heap)
 
@@ -53,7 +59,7 @@ class WorstFrames:
         """Write the pictures; returns kind, seq, badness, caption and file name of each, worst first."""
         listed = []
         for kind, heap in sorted(self._heaps.items()):
-            for badness, minus_seq, caption, jpeg in sorted(heap, reverse=True):
+            for badness, minus_seq, caption, jpeg, _ in sorted(heap, reverse=True):
                 folder.mkdir(exist_ok=True)
                 name = f"{kind}_{-minus_seq:06d}.jpg"
                 (folder / name).write_bytes(jpeg)
