@@ -137,8 +137,9 @@ def colours(image: U8, cell_px: int) -> F32:
     rows, cols = image.shape[0] // cell_px, image.shape[1] // cell_px
     small = np.asarray(cv2.resize(image, (cols * 2, rows * 2), interpolation=cv2.INTER_AREA), dtype=np.uint8) >> 3
     index = small[..., 0] + (small[..., 1].astype(np.int32) << 5) + (small[..., 2].astype(np.int32) << 10)
-    soft = _colour_table()[index.ravel()].reshape(rows, 2, cols, 2, 11).mean(axis=(1, 3))
-    return np.ascontiguousarray(soft.transpose(2, 0, 1))
+    soft = _colour_table()[index.ravel()].reshape(rows, 2, cols, 2, 11)
+    mean = 0.25 * (soft[:, 0, :, 0] + soft[:, 0, :, 1] + soft[:, 1, :, 0] + soft[:, 1, :, 1])
+    return np.ascontiguousarray(mean.transpose(2, 0, 1))
 
 
 def feature_window(rows: int, cols: int, power: float = 0.25) -> F32:

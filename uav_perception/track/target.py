@@ -42,8 +42,8 @@ def checked_start_box(box_xyxy_px: ArrayLike, frame: Frame) -> F64:
 
 
 def same_picture(a: U8, b: U8) -> bool:
-    """Whether two pictures of one size are the same bit for bit (every eighth pixel each way): a frozen stream."""
-    return bool(np.array_equal(a[::8, ::8], b[::8, ::8]))
+    """Whether two pictures are the same bit for bit (a frozen stream); a few rows tell most that are not."""
+    return np.array_equal(a[::64], b[::64]) and np.array_equal(a, b)
 
 
 class TargetTrack:
