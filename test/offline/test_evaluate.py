@@ -11,6 +11,7 @@ from conftest_scene import PERIOD_NS, START_NS, write_scene
 
 from uav_perception.cli.main import main
 from uav_perception.config import EvaluateConfig, FlightConfig
+from uav_perception.errors import ModelError
 from uav_perception.offline import runner
 from uav_perception.offline.evaluate import Options, evaluate_recording
 from uav_perception.offline.runner import make_jobs, run_job, run_jobs
@@ -20,10 +21,10 @@ from uav_perception.offline.verify import verify
 STAGES = ("tracker", "depth_pose")
 
 
-def evaluate(path: Path, out: Path, **options: object) -> dict:
+def evaluate(path: Path, out: Path, alone: bool = False, **options: object) -> dict:
     settings = {"stages": STAGES, "target": "4", **options}
     config = FlightConfig().with_values("tracker", target_tracker="kcf")  # the quick one: LSART has tests of its own
-    return evaluate_recording(path, out, config, EvaluateConfig(worst_frames=2), Options(**settings))
+    return evaluate_recording(path, out, config, EvaluateConfig(worst_frames=2), Options(**settings), alone)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,16 @@ def test_same_bytes_on_rerun(scene_bag: Path, evaluated: tuple[Path, dict], tmp_
     names = sorted(p.name for p in out.iterdir() if p.is_file() and p.name != "timings.json")
     assert names == sorted(p.name for p in (tmp_path / "again").iterdir() if p.is_file() and p.name != "timings.json")
     assert all((out / n).read_bytes() == (tmp_path / "again" / n).read_bytes() for n in names)
+
+
+def test_a_second_process_changes_nothing(scene_bag: Path, evaluated: tuple[Path, dict], tmp_path: Path) -> None:
+    assert json.dumps(evaluate(scene_bag, tmp_path / "alone", alone=True)) == json.dumps(evaluated[1])
+
+
+def test_a_model_that_the_second_process_cannot_load_is_said(scene_bag: Path, tmp_path: Path) -> None:
+    config = FlightConfig().with_values("depth_pose", depth_model=str(tmp_path / "none.onnx"))
+    with pytest.raises(ModelError, match=r"none\.onnx"):
+        evaluate_recording(scene_bag, tmp_path / "out", config, EvaluateConfig(), Options(stages=STAGES), alone=True)
 
 
 def test_storage_does_not_change_the_numbers(evaluated: tuple[Path, dict], tmp_path: Path) -> None:

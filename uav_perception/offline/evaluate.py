@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..config import EvaluateConfig, FlightConfig
 from ..errors import SourceError
 from ..pipeline import FrameResult
 from ..runtime.stats import Histogram
+from .apart import DepthPoseProcess
 from .exports import write_json
 from .recording import Recording, open_recording
 from .scoring import Scorer
@@ -42,9 +44,12 @@ class Options:
     save_depth: bool = False
 
 
-def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: EvaluateConfig,
-                       options: Options) -> dict[str, Any]:
+def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: EvaluateConfig, options: Options,
+                       alone: bool = False) -> dict[str, Any]:
     """Evaluate one recording into the folder ``out``; returns what is written to its ``result.json``.
+
+    ``alone``: no other recording is evaluated on this machine meanwhile, so a second process is worth its while. The
+    result is the same.
 
     Raises:
         UavPerceptionError: the recording or a model cannot be used; nothing is scored then.
@@ -55,8 +60,9 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
     recording = open_recording(path, dataclasses.replace(config.camera, realtime=False, loop=False), settings,
                                Path(options.truth_file) if options.truth_file else None)
     try:
-        run = _Run(recording, out, config, settings, options)
-        result = run.all_frames()
+        run = _Run(recording, out, config, settings, options, alone and len(os.sched_getaffinity(0)) > 1)
+        with contextlib.closing(run):
+            result = run.all_frames()
     finally:
         recording.close()
     write_json(out / "timings.json", run.timings())
@@ -79,12 +85,17 @@ class _Run:
     """State of one recording's evaluation."""
 
     def __init__(self, recording: Recording, out: Path, config: FlightConfig, settings: EvaluateConfig,
-                 options: Options) -> None:
+                 options: Options, second_process: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._recording, self._out, self._settings, self._options = recording, out, settings, options
-        self._pipeline = build(offline_config(config, settings, options), options.stages)
+        offline, here = offline_config(config, settings, options), options.stages
+        self._apart: DepthPoseProcess | None = None
+        if second_process and set(here) > {"depth_pose"}:
+            self._apart = DepthPoseProcess(offline.depth_pose)
+            here = tuple(s for s in here if s != "depth_pose")
+        self._pipeline = build(offline, here)
         self._stages = Stages(recording, self._pipeline, config.detector.score_min, options.target,
-                              settings.prefetch_frames)
+                              settings.prefetch_frames, self._apart)
         self._scorer = Scorer(out, config, settings, options.class_map, "detector" in options.stages)
         timed = (s for s in STAGES if s == "tracker" or s in options.stages)
         self._histograms = {name: Histogram() for name in ("decode", *timed)}
@@ -105,12 +116,17 @@ class _Run:
             raise SourceError(f"recording {self._recording.path} without a single usable frame "
                               f"({self._recording.camera.status})", "images that decode", "record it again")
         scores = self._scorer.finish(self._recording.truth, locked)
-        networks = {"detector": self._pipeline.detector, "depth_pose": self._pipeline.depth_pose}
+        networks = {"detector": self._pipeline.detector, "depth_pose": self._apart or self._pipeline.depth_pose}
         infos = {name: getattr(stage, "engine_info", None) for name, stage in networks.items()}
         engines = {name: dataclasses.asdict(info) for name, info in infos.items() if info is not None}
         return {**scores, "loss": self._recording.loss(), "stages": list(self._options.stages), "engines": engines,
                 "locked_object": locked, "truth": sorted(self._recording.truth.kinds),
                 "digest": self._digest.hexdigest()}
+
+    def close(self) -> None:
+        """End what runs elsewhere."""
+        if self._apart is not None:
+            self._apart.close()
 
     def _account(self, result: FrameResult) -> None:
         for name, histogram in self._histograms.items():

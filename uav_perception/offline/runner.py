@@ -57,15 +57,18 @@ def make_jobs(paths: list[Path], out: Path, config: FlightConfig, settings: Eval
     return jobs
 
 
-def run_job(job: Job) -> dict[str, Any]:
-    """Evaluate one recording, or take its finished result; what is wrong with it becomes a result with ``error``."""
+def run_job(job: Job, alone: bool = False) -> dict[str, Any]:
+    """Evaluate one recording, or take its finished result; what is wrong with it becomes a result with ``error``.
+
+    ``alone``: no other job runs on this machine meanwhile.
+    """
     out = Path(job.out)
     try:
         key = job.key()
         done = _finished(out, key)
         if done is not None:
             return done
-        result = evaluate_recording(Path(job.path), out, job.config, job.settings, job.options)
+        result = evaluate_recording(Path(job.path), out, job.config, job.settings, job.options, alone)
     except UavPerceptionError as e:
         return {"name": job.name, "path": job.path, "error": f"{type(e).__name__}: {e}"}
     except OSError as e:
@@ -111,7 +114,7 @@ def run_jobs(jobs: list[Job], workers: int = 1, cluster: str = "",
 def _here(jobs: list[Job], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:
-            yield job.name, run_job(job)
+            yield job.name, run_job(job, alone=True)
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run_job, job): job for job in jobs}

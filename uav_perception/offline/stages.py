@@ -1,7 +1,7 @@
 """All stages over all frames of one recording: every stage sees every frame, in order.
 
 The next frames are decoded and detected on a second thread meanwhile; neither remembers earlier frames, so that changes
-nothing but the time. (The stages behind are Python for the most part: more threads would only wait for each other.)
+nothing but the time. Depth and motion, which no other stage waits for, may be measured in another process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +19,9 @@ import numpy as np
 from ..config import FlightConfig
 from ..errors import InputError
 from ..pipeline import FrameResult, Pipeline, build_pipeline
-from ..records import Detections, Frame
+from ..records import DepthPoseResult, Detections, Frame
 from .ahead import ahead
+from .apart import DepthPoseProcess
 from .recording import Recording
 from .truth import BoxTruth
 
@@ -54,12 +57,14 @@ class Stages:
         pipeline: fresh stages; without a detector the recorded detections are tracked, if there are any.
         score_min: detections below are scored, but not tracked.
         target: see ``Options``.
-        most: frames decoded and detected ahead of the tracker.
+        most: frames decoded and detected ahead of the tracker, and tracked ahead of a ``depth_pose`` elsewhere.
+        depth_pose: that stage, where it runs in a process of its own (``pipeline`` has none then).
     """
 
-    def __init__(self, recording: Recording, pipeline: Pipeline, score_min: float, target: str, most: int) -> None:
+    def __init__(self, recording: Recording, pipeline: Pipeline, score_min: float, target: str, most: int,
+                 depth_pose: DepthPoseProcess | None = None) -> None:
         self._recording, self._pipeline, self._score_min = recording, pipeline, score_min
-        self._target, self._most = target, most
+        self._target, self._most, self._depth_pose = target, most, depth_pose
         self._locked: str | None = None
 
     def _prepare(self) -> Generator[Prepared, None, None]:
@@ -73,6 +78,24 @@ class Stages:
             started = time.perf_counter_ns()
 
     def __iter__(self) -> Generator[Followed, None, None]:
+        followed = self._follow()
+        return followed if self._depth_pose is None else self._measured(followed, self._depth_pose)
+
+    def _measured(self, followed: Generator[Followed, None, None], depth_pose: DepthPoseProcess
+                  ) -> Generator[Followed, None, None]:
+        """The same with the depth and motion that the other process measured."""
+        waiting: deque[tuple[Followed, Future[tuple[DepthPoseResult, int]]]] = deque()
+        with contextlib.closing(followed):
+            for one in followed:
+                frame = one.result.frame
+                height = self._recording.truth.height_agl_m(frame.stamp_ns)
+                waiting.append((one, depth_pose.update(frame, height, one.result.tracks)))
+                if len(waiting) > self._most:
+                    yield _joined(*waiting.popleft())
+            while waiting:
+                yield _joined(*waiting.popleft())
+
+    def _follow(self) -> Generator[Followed, None, None]:
         """Follow what was detected, here or when the flight was recorded; lock the target when it appears."""
         names = self._pipeline.detector.class_names if self._pipeline.detector else ()
         truth = self._recording.truth
@@ -116,6 +139,12 @@ class Stages:
         return True
 
 
+def _joined(one: Followed, measured: Future[tuple[DepthPoseResult, int]]) -> Followed:
+    depth_pose, took_ns = measured.result()
+    elapsed = {**one.result.elapsed_ns, "depth_pose": took_ns}
+    return dataclasses.replace(one, result=dataclasses.replace(one.result, depth_pose=depth_pose, elapsed_ns=elapsed))
+
+
 def _as_detections(boxes: BoxTruth, names: tuple[str, ...], stamp_ns: int) -> Detections:
     """Recorded detections; their classes are places in ``names``."""
     return Detections(stamp_ns, np.asarray(boxes.xyxy_px, np.float32), np.clip(boxes.visibility, 0, 1).astype(
@@ -132,9 +161,7 @@ def _above(detections: Detections, score_min: float) -> Detections:
 
 
 def build(config: FlightConfig, stages: tuple[str, ...]) -> Pipeline:
-    """The pipeline with only the wanted stages loaded; of depth/pose what is scored: neither mask nor flow."""
-    scored = dataclasses.replace(config.depth_pose, motion_mask=False, flow=False)
-    config = dataclasses.replace(config, depth_pose=scored)
+    """The pipeline with only the wanted stages loaded."""
     if set(stages) == set(STAGES):
         return build_pipeline(config)
     from ..track.stage import make_tracker
