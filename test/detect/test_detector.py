@@ -67,6 +67,19 @@ def test_seeing_nothing_is_an_empty_record(tmp_path: Path) -> None:
     assert detector.last_cost.passes == 1 and detector.last_cost.inference_ns > 0
 
 
+def test_large_frames_get_a_coarse_look_that_finds_what_the_first_is_too_close_for(tmp_path: Path) -> None:
+    path = str(bright_square_model(tmp_path / "m.onnx"))
+    frame = frame_with_squares(*((x, y) for x in (96, 112) for y in (32, 48)), width=384, height=256)  # 32 x 32 px
+    boxes = {}
+    for coarse_px in (0, 160, 250):
+        detector = make_detector(DetectorConfig(model=path, input_px=320, coarse_px=coarse_px, nms_iou=0.3))
+        boxes[coarse_px] = detector.detect(frame).xyxy_px
+        assert detector.last_cost.passes == (2 if coarse_px == 160 else 1)  # 250 is too near to the 314 of the frame
+    whole = [96, 32, 128, 64]
+    assert box_iou(whole, boxes[160]).max() > 0.9 and box_iou(whole, boxes[0]).max() < 0.4
+    np.testing.assert_array_equal(boxes[250], boxes[0])
+
+
 def test_tiles_cost_passes_and_find_the_same(tmp_path: Path) -> None:
     path = str(bright_square_model(tmp_path / "m.onnx"))
     tiled = make_detector(DetectorConfig(model=path, tile_px=128, tile_overlap=0.25, nms_iou=0.3))

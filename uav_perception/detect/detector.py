@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 FREE_SIZE_PX = 640  # input of models of free size whose metadata names none
 OWN_MODEL = "uav_detector"
+COARSE_FROM = 1.5  # a coarse look less than so much smaller than the first one would find the same objects
 
 
 @dataclass(frozen=True)
@@ -132,34 +134,37 @@ class EngineDetector:
             WorkFailed: the engine failed.
         """
         h, w = frame.image.shape[:2]
-        tiles = tiles_of(w, h, self._config.tile_px, self._config.tile_overlap)
+        looks = [(t, self._side_px) for t in tiles_of(w, h, self._config.tile_px, self._config.tile_overlap)]
+        first_px = min(self._side_px, math.sqrt(w * h))
+        if self._free_size and first_px > COARSE_FROM * self._config.coarse_px > 0:
+            looks.append((Tile(0, 0, w, h), self._config.coarse_px))
         parts, cost = [], np.zeros(3, np.int64)
-        for tile in tiles:
-            xyxy, score, class_id, spent = self._pass(frame.image, tile)
+        for tile, side_px in looks:
+            xyxy, score, class_id, spent = self._pass(frame.image, tile, side_px)
             keep = inside_tile(xyxy, tile, w, h)
             parts.append((xyxy[keep], score[keep], class_id[keep]))
             cost += spent
         start = time.perf_counter_ns()
         xyxy, score, class_id = (np.concatenate(p) if len(p) > 1 else p[0] for p in zip(*parts, strict=True))
         limit = self._config.max_detections
-        if FAMILIES[self.family].needs_nms or len(tiles) > 1:
+        if FAMILIES[self.family].needs_nms or len(looks) > 1:
             kept = suppress(xyxy, score, self._group[class_id], self._config.nms_iou, limit)
         else:
             kept = np.argsort(-score, kind="stable")[:limit]
         found = Detections(frame.stamp_ns, xyxy[kept], np.clip(score[kept], 0, 1), class_id[kept], frame.frame_id)
         cost[2] += time.perf_counter_ns() - start
-        self.last_cost = Cost(len(tiles), *map(int, cost))
+        self.last_cost = Cost(len(looks), *map(int, cost))
         return found
 
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()
 
-    def _pass(self, image: U8, tile: Tile) -> tuple[F32, F32, I32, tuple[int, int, int]]:
+    def _pass(self, image: U8, tile: Tile, side_px: int) -> tuple[F32, F32, I32, tuple[int, int, int]]:
         """One inference: boxes in source pixels, scores, classes, and the time of each part."""
         t0 = time.perf_counter_ns()
         crop = image[tile.top : tile.bottom, tile.left : tile.right]
-        prepare = self._sized_for(crop.shape[1], crop.shape[0])
+        prepare = self._sized_for(crop.shape[1], crop.shape[0], side_px)
         layout = replace(self._layout, width_px=prepare.spec.width_px, height_px=prepare.spec.height_px)
         blob, place = prepare(crop)
         t1 = time.perf_counter_ns()
@@ -171,12 +176,16 @@ class EngineDetector:
         t3 = time.perf_counter_ns()
         return xyxy, found.score[sound], found.class_id[sound], (t1 - t0, t2 - t1, t3 - t2)
 
-    def _sized_for(self, width_px: int, height_px: int) -> Preprocessor:
+    @property
+    def _side_px(self) -> int:
+        """The network's input is this number squared, or about that where its size is free."""
+        return self._config.input_px or round((self._spec.width_px * self._spec.height_px) ** 0.5)
+
+    def _sized_for(self, width_px: int, height_px: int, side_px: int) -> Preprocessor:
         """Preprocessing for a source size: models of free size get an input shaped like the frame."""
         if not self._free_size:
             return next(iter(self._prepared.values()))
-        side = self._config.input_px or round((self._spec.width_px * self._spec.height_px) ** 0.5)
-        size = shaped_size(width_px, height_px, side)
+        size = shaped_size(width_px, height_px, side_px)
         if size not in self._prepared:
             if len(self._prepared) > 8:  # sources of many sizes must not collect buffers for ever
                 self._prepared.clear()
