@@ -207,6 +207,10 @@ class DepthPoseConfig(_Checked):
     scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)
     nav_motion_min_m: float = param(1.0, "navigation displacement below this says nothing about scale, m", lo=0.05, hi=100.0)
     ground_tilt_max_deg: float = param(25.0, "ground may be tilted against the camera mounting by this, degrees", lo=1, hi=80)
+    obstacle_min_m: float = param(0.3, "nearer depth is no obstacle (propellers, noise), m", lo=0.0, hi=10.0)
+    obstacle_max_m: float = param(30.0, "farther depth is free space, m", lo=1.0, hi=650.0)
+    obstacle_half_height_m: float = param(1.0, "obstacles count this much above and below the vehicle, m", lo=0.1,
+                                          hi=50.0)
     motion_mask: bool = param(True, "compute the mask of what moves by itself")
     motion_contrast: float = param(10.0, "difference to the scene as seen before that counts as moving, grey levels",
                                    lo=1.0, hi=255.0)
@@ -231,10 +235,8 @@ class FlightLinkConfig(_Checked):
     critical_s: float = param(0.5, "silence of the stages until the heartbeat says CRITICAL, s", lo=0.05, hi=60.0)
     emergency_s: float = param(15.0, "silence of the stages until the heartbeat says EMERGENCY, s", lo=0.1, hi=600.0)
     baud: int = param(115200, "serial speed when the url names none", lo=1200, hi=4000000)
-    obstacle_min_m: float = param(0.3, "nearer depth is no obstacle (propellers, noise), m", lo=0.0, hi=10.0)
-    obstacle_max_m: float = param(30.0, "farther depth is free space, m", lo=1.0, hi=650.0)
-    obstacle_half_height_m: float = param(1.0, "obstacles count this much above and below the vehicle, m", lo=0.1,
-                                          hi=50.0)
+    obstacles: bool = param(False, "send OBSTACLE_DISTANCE: depth between measured points is a network's estimate, and "
+                                   "autopilots brake for it")
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,29 @@ class RelativeDepth(_Depth):
 
 
 @dataclass(frozen=True, eq=False)
+class Obstacles:
+    """Horizontal distance to the nearest obstacle in equal sectors around the vehicle, in metres.
+
+    Sector 0 is centred on the body's forward axis; the count goes clockwise seen from above. ``distance_m`` (N,)
+    float32: NaN = not looked at, infinite = nothing between ``min_m`` and ``max_m``.
+    """
+
+    stamp_ns: int
+    distance_m: F32
+    min_m: float
+    max_m: float
+
+    def __post_init__(self) -> None:
+        _set(self, "stamp_ns", _stamp("stamp_ns", self.stamp_ns))
+        _set(self, "distance_m", _frozen("distance_m", self.distance_m, np.float32, (None,), finite=False))
+        if not (0 <= self.min_m < self.max_m < np.inf and len(self.distance_m)):
+            raise RecordError(f"{len(self.distance_m)} sectors from {self.min_m} to {self.max_m} m",
+                              "at least one, 0 <= min_m < max_m", "check what made this record")
+        if (self.distance_m < 0).any():
+            raise RecordError("a negative distance", "distances >= 0", "check what made this record")
+
+
+@dataclass(frozen=True, eq=False)
 class EgoMotion:
     """Camera motion between two stamps: ``to_from`` maps points of the earlier optical frame to the later.
 

@@ -14,8 +14,9 @@ from uav_perception.depth_pose.products import (
     rigid_flow,
     scaled_camera,
 )
+from uav_perception.errors import RecordError
 from uav_perception.geometry import BODY_FROM_OPTICAL, backproject, project, se3, se3_inverse, so3_exp
-from uav_perception.records import CameraModel, DepthMap
+from uav_perception.records import CameraModel, DepthMap, RelativeDepth
 
 
 def test_rigid_flow_is_where_each_point_was(flight: Rendered) -> None:
@@ -53,20 +54,51 @@ def box_depth(distance: float) -> DepthMap:
     return DepthMap(1, depth, np.ones(depth.shape, bool), CAMERA)
 
 
+LIMITS = {"min_m": 0.3, "max_m": 60.0, "half_height_m": 1.0}
+
+
 def test_obstacles_lie_in_the_sector_they_are_seen_in() -> None:
-    sectors = obstacle_sectors(box_depth(5.0), se3(BODY_FROM_OPTICAL, np.zeros(3)))
+    sectors = obstacle_sectors(box_depth(5.0), se3(BODY_FROM_OPTICAL, np.zeros(3)), **LIMITS).distance_m
     assert sectors.shape == (72,)
     assert sectors[0] == pytest.approx(5.0, rel=0.02)
     assert np.isnan(sectors[36]) and np.isnan(sectors[18])  # behind and beside: not seen, so not said
     assert np.isinf(sectors[5])  # 25 degrees to the right: seen and free
-    turned = obstacle_sectors(box_depth(5.0), se3(so3_exp([0, 0, -np.pi / 2]) @ BODY_FROM_OPTICAL, np.zeros(3)))
+    right = se3(so3_exp([0, 0, -np.pi / 2]) @ BODY_FROM_OPTICAL, np.zeros(3))
+    turned = obstacle_sectors(box_depth(5.0), right, **LIMITS).distance_m
     assert turned[18] == pytest.approx(5.0, rel=0.02)  # a camera looking right fills sector 18 (90 degrees clockwise)
+
+
+def test_an_obstacle_right_of_the_middle_is_clockwise() -> None:
+    depth = np.full((192, 256), 90.0, np.float32)  # beyond reach: free
+    depth[90:102, 190:206] = 4.0
+    sectors = obstacle_sectors(DepthMap(1, depth, depth > 0, CAMERA), se3(BODY_FROM_OPTICAL, np.zeros(3)), **LIMITS)
+    there = round(np.degrees(np.arctan2(198 - CAMERA.K[0, 2], CAMERA.K[0, 0])) / 5)
+    assert there > 0 and 4.0 <= sectors.distance_m[there] <= 5.2
+    assert np.isinf(sectors.distance_m[-there])  # the same angle to the left
 
 
 def test_what_is_above_the_band_is_no_obstacle() -> None:
     up = so3_exp([0, -np.radians(60), 0]) @ BODY_FROM_OPTICAL
-    sectors = obstacle_sectors(box_depth(5.0), se3(up, np.zeros(3)), band_m=0.5)
-    assert not np.isfinite(sectors).any()
+    sectors = obstacle_sectors(box_depth(5.0), se3(up, np.zeros(3)), min_m=0.3, max_m=60.0, half_height_m=0.5)
+    assert not np.isfinite(sectors.distance_m).any()
+
+
+def test_a_wall_is_farther_to_the_sides_and_what_is_not_valid_is_unknown() -> None:
+    """A fronto-parallel wall at 5 m: 5 / cos(azimuth) in whole sectors of the field of view."""
+    wall = DepthMap(1, np.full((192, 256), 5.0, np.float32), np.ones((192, 256), bool), CAMERA)
+    sectors = obstacle_sectors(wall, se3(BODY_FROM_OPTICAL, np.zeros(3)), **LIMITS).distance_m
+    half_view = np.degrees(np.arctan(128 / CAMERA.K[0, 0]))
+    for k in range(-int(half_view / 5 - 0.5), int(half_view / 5 - 0.5) + 1):
+        near_edge, far_edge = np.radians(max(abs(k) * 5 - 2.5, 0)), np.radians(abs(k) * 5 + 2.5)
+        assert 5 / np.cos(near_edge) - 0.02 <= sectors[k] <= 5 / np.cos(far_edge) + 0.02
+    nothing = DepthMap(1, wall.depth, np.zeros((192, 256), bool), CAMERA)
+    assert np.isnan(obstacle_sectors(nothing, np.eye(4), **LIMITS).distance_m).all()
+
+
+def test_depth_without_a_scale_gives_no_obstacles() -> None:
+    relative = RelativeDepth(1, np.full((192, 256), 5.0, np.float32), np.ones((192, 256), bool), CAMERA)
+    with pytest.raises(RecordError, match="RelativeDepth"):
+        obstacle_sectors(relative, np.eye(4), **LIMITS)  # type: ignore[arg-type]
 
 
 def test_cloud_is_organised_metric_and_coloured(flight: Rendered) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from uav_perception.errors import RecordError
 from uav_perception.flight import codec
-from uav_perception.geometry import BODY_FROM_OPTICAL, matrix_from_quaternion, quaternion_from_matrix, so3_exp
-from uav_perception.records import CameraModel, DepthMap
+from uav_perception.geometry import matrix_from_quaternion, quaternion_from_matrix, so3_exp
+from uav_perception.records import CameraModel, Obstacles
 
 number = st.floats(-1e3, 1e3, allow_nan=False)
 vector = st.tuples(number, number, number).map(np.array)
@@ -121,39 +121,14 @@ def test_impossible_rectangles_are_refused(bad):
         codec.pixel_box(bad, 640, 480)
 
 
-def depth_map(depth: np.ndarray) -> DepthMap:
-    h, w = depth.shape
-    camera = CameraModel(np.array([[w / 2, 0, w / 2 - 0.5], [0, w / 2, h / 2 - 0.5], [0, 0, 1]]), np.zeros(5), w, h)
-    return DepthMap(0, depth.astype(np.float32), depth > 0, camera)
+def test_obstacles_are_centimetres_free_or_unknown():
+    distance = np.full(72, np.nan, np.float32)
+    distance[[0, 1, 71]] = 5.004, np.inf, 0.3
+    said = codec.obstacles_cm(Obstacles(0, distance, 0.3, 20.0))
+    assert [said[0], said[1], said[71]] == [500, 2001, 30]
+    assert said[2:71] == [codec.UNKNOWN_CM] * 69
 
 
-def sectors(depth: np.ndarray, **limits: float) -> list[int]:
-    return codec.obstacle_sectors_cm(depth_map(depth), BODY_FROM_OPTICAL,
-                                     **{"min_m": 0.3, "max_m": 20.0, "half_height_m": 1.0, **limits})
-
-
-def test_obstacles_wall_ahead():
-    """A fronto-parallel wall at 5 m seen with 90 degrees: distance 5 / cos(azimuth) in the 19 middle sectors."""
-    out = sectors(np.full((120, 160), 5.0))
-    for k in range(-8, 9):  # whole sectors inside the field of view
-        near_edge = math.radians(max(abs(k) * 5 - 2.5, 0))
-        assert 500 / math.cos(near_edge) - 2 <= out[k % 72] <= 500 / math.cos(math.radians(abs(k) * 5 + 2.5)) + 2
-    assert all(out[k] == codec.UNKNOWN_CM for k in range(11, 62))
-
-
-def test_obstacle_on_the_right_is_clockwise():
-    depth = np.full((120, 160), 50.0)  # beyond reach: free
-    depth[55:65, 120:130] = 4.0  # right of the middle
-    out = sectors(depth)
-    azimuth = math.degrees(math.atan2(124.5 - 79.5, 80))
-    assert round(azimuth / 5) in (5, 6, 7)
-    assert 400 <= out[round(azimuth / 5)] <= 520
-    assert out[-round(azimuth / 5)] == 2001  # the same angle to the left is free
-
-
-def test_obstacles_above_the_vehicle_do_not_count_and_invalid_is_unknown():
-    depth = np.zeros((120, 160))
-    depth[:20] = 6.0  # 3 m and more above the axis at 6 m
-    out = sectors(depth)
-    assert out[0] == 2001
-    assert sectors(np.zeros((120, 160))) == [codec.UNKNOWN_CM] * 72
+def test_another_number_of_sectors_is_refused():
+    with pytest.raises(RecordError, match="36 obstacle sectors"):
+        codec.obstacles_cm(Obstacles(0, np.ones(36, np.float32), 0.3, 20.0))

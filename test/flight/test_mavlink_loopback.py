@@ -21,9 +21,8 @@ from uav_perception.flight.mavlink import make_link
 from uav_perception.geometry import quaternion_from_matrix, so3_exp
 from uav_perception.records import (
     CameraModel,
-    DepthMap,
+    Obstacles,
     Pose,
-    RelativeDepth,
     Scale,
     TargetStatus,
     Track,
@@ -248,17 +247,22 @@ def test_odometry_of_map_is_ned(pair):
 
 def test_scale_guard(pair):
     link, peer = pair
-    depth = np.full((120, 160), 5.0, np.float32)
-    camera = CameraModel(np.array([[80.0, 0, 80], [0, 80, 60], [0, 0, 1]]), np.zeros(5), 160, 120)
     link.send_odometry(pose(Scale.UNIT), NOW)
-    link.send_obstacles(RelativeDepth(NOW, depth, depth > 0, camera), NOW)
     link.send_odometry(pose(child="camera_optical"), NOW)
     assert peer.all() == []
-    assert link.health().withheld == {"unscaled": 2, "wrong_frame": 1}
-    link.send_obstacles(DepthMap(NOW, depth, depth > 0, camera), NOW)
+    assert link.health().withheld == {"unscaled": 1, "wrong_frame": 1}
+
+
+def test_obstacles_are_of_the_body_and_fresh(pair):
+    link, peer = pair
+    distance = np.full(72, np.nan, np.float32)
+    distance[:2] = 5.0, np.inf
+    link.send_obstacles(Obstacles(NOW, distance, 0.3, 30.0), NOW + 300_000_000)
+    assert peer.all() == [] and link.health().withheld == {"stale": 1}
+    link.send_obstacles(Obstacles(NOW, distance, 0.3, 30.0), NOW)
     m = peer.one("OBSTACLE_DISTANCE")
-    assert m.frame == mav.MAV_FRAME_BODY_FRD and len(m.distances) == 72
-    assert 495 <= m.distances[0] <= 520 and m.distances[36] == 65535
+    assert m.frame == mav.MAV_FRAME_BODY_FRD and len(m.distances) == 72 and m.increment == 5
+    assert list(m.distances[:3]) == [500, 3001, 65535] and (m.min_distance, m.max_distance) == (30, 3000)
 
 
 def test_operator_commands_are_acknowledged(pair):

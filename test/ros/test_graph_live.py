@@ -14,11 +14,12 @@ from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan
 from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray
 
+from uav_perception.records import Obstacles
 from uav_perception.ros import convert, convert_motion, topics
 
 NS = "/uav1"
@@ -71,7 +72,7 @@ def graph(processes, client, autopilot, pictures, calibration, model):
         best_effort = name in ("image", "image/compressed", "overlay/compressed")
         client.listen(f"{NS}/{name}", kind, qos_profile_sensor_data if best_effort else QoSProfile(depth=200))
     client.listen("/tf", TFMessage, 100)
-    link = processes.node("flight_link", {"flight_link": {"url": autopilot.url}}, NS)
+    link = processes.node("flight_link", {"flight_link": {"url": autopilot.url, "obstacles": True}}, NS)
     every_info = {"publisher": {"reliability": "reliable", "depth": 200}}  # so that the client knows every stamp
     perception = processes.node("container", {
         "camera": {"source": str(pictures), "fps": 15, "loop": True, "calibration": str(calibration),
@@ -189,6 +190,21 @@ def test_autopilot_hears_heartbeats_and_the_tracked_target(graph, client, autopi
         return convert.status_values(client.last_diagnostics("uav1/flight_link")).get("withheld", {})
 
     assert client.until(lambda: withheld().get("unscaled", 0) > 0)
+
+
+def test_autopilot_hears_of_obstacles(graph, client, autopilot):
+    distance = np.full(72, np.nan, np.float32)
+    distance[0] = 4.0
+    publisher = client.node.create_publisher(LaserScan, f"{NS}/obstacles", 1)
+
+    def heard():
+        now_ns = client.node.get_clock().now().nanoseconds
+        publisher.publish(convert_motion.obstacles_message(Obstacles(now_ns, distance, 0.3, 30.0), "base_link"))
+        return autopilot.last("OBSTACLE_DISTANCE")
+
+    assert client.until(heard)
+    assert list(autopilot.last("OBSTACLE_DISTANCE").distances[:2]) == [400, 65535]
+    client.node.destroy_publisher(publisher)
 
 
 def test_ground_station_selects_and_stops_over_the_link(graph, client, autopilot):

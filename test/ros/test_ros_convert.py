@@ -13,6 +13,7 @@ from uav_perception.records import (
     DepthMap,
     Detections,
     Frame,
+    Obstacles,
     Pose,
     Scale,
     TargetStatus,
@@ -182,3 +183,19 @@ def test_unknown_depth_is_nan_on_the_wire():
     image = wire(convert_motion.depth_message(depth))
     values = np.frombuffer(image.data, np.float32).reshape(4, 4)
     assert image.encoding == "32FC1" and (values[np.eye(4, dtype=bool)] == 7).all() and np.isnan(values[0, 1])
+
+
+def test_obstacles_survive_as_a_scan_that_others_can_read():
+    distance = np.full(72, np.nan, np.float32)
+    distance[[0, 18, 71]] = 5.0, np.inf, 3.0  # ahead; 90 degrees to the right: free; a little to the left
+    message = wire(convert_motion.obstacles_message(Obstacles(STAMP, distance, 0.3, 30.0), "base_link"))
+    angle = message.angle_min + message.angle_increment * np.arange(72)  # counter-clockwise, as REP 103 has it
+    assert message.ranges[int(np.argmin(np.abs(angle)))] == 5.0
+    assert message.ranges[int(np.argmin(np.abs(angle - np.radians(5))))] == 3.0
+    assert np.isinf(message.ranges[int(np.argmin(np.abs(angle + np.pi / 2)))])
+    back = convert_motion.obstacles_from_message(message)
+    np.testing.assert_array_equal(back.distance_m, distance)
+    assert back.stamp_ns == STAMP and back.max_m == pytest.approx(30.0)
+    message.angle_min = 0.0
+    with pytest.raises(RecordError, match="whole turn"):
+        convert_motion.obstacles_from_message(message)

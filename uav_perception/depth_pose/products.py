@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import RecordError
 from ..geometry import se3_inverse
-from ..records import F32, F64, U8, CameraModel, DepthMap
+from ..records import F32, F64, U8, CameraModel, DepthMap, Obstacles
 
 SECTORS = 72
 
@@ -41,27 +42,34 @@ def point_cloud(depth: DepthMap, image: U8) -> tuple[F32, NDArray[np.uint8]]:
     return points, np.asarray(colour, np.uint8)
 
 
-def obstacle_sectors(depth: DepthMap, base_from_optical: F64, *, band_m: float = 1.0, range_max_m: float = 60.0) -> F32:
-    """(72,) horizontal distance in metres to the nearest thing in sectors of 5 degrees, NaN where nothing is known.
+def obstacle_sectors(depth: DepthMap, base_from_optical: F64, *, min_m: float, max_m: float, half_height_m: float
+                     ) -> Obstacles:
+    """Nearest obstacles in 72 sectors of 5 degrees (MAVLink's OBSTACLE_DISTANCE in the body frame has as many).
 
-    Sector 0 is centred straight ahead, the count goes clockwise seen from above (the order of MAVLink's
-    OBSTACLE_DISTANCE in the body frame). Only points within ``band_m`` above or below the vehicle count; a sector the
-    camera sees but in which nothing is nearer than ``range_max_m`` holds infinity.
+    A sector is what some valid pixel looks at. Only points within ``half_height_m`` above or below the vehicle and
+    between ``min_m`` and ``max_m`` count, and the 5th nearest of them, so that a single wrong pixel is no wall.
+
+    Args:
+        depth: metric depth.
+        base_from_optical: (4, 4) mounting of the camera.
+
+    Raises:
+        RecordError: depth without a scale.
     """
-    rays = pixel_rays(depth.camera)
-    step = max(1, depth.depth.shape[0] // 120)
-    z = depth.depth[::step, ::step]
-    ok = depth.valid[::step, ::step]
-    points = (rays[::step, ::step][ok] * z[ok][:, None]) @ base_from_optical[:3, :3].T + base_from_optical[:3, 3]
-    bearing = np.arctan2(-points[:, 1], points[:, 0])
-    sector = np.round(bearing / (2 * np.pi / SECTORS)).astype(int) % SECTORS
+    if not isinstance(depth, DepthMap):
+        raise RecordError(f"obstacles from a {type(depth).__name__}", "a DepthMap, in metres", "wait for a scale")
+    step = max(1, depth.depth.shape[1] // 160)
+    z, ok = depth.depth[::step, ::step], depth.valid[::step, ::step]
+    rays = pixel_rays(depth.camera)[::step, ::step]
+    points = (rays[ok] * z[ok][:, None]) @ base_from_optical[:3, :3].T + base_from_optical[:3, 3]
+    sector = np.rint(np.arctan2(-points[:, 1], points[:, 0]) / (2 * np.pi / SECTORS)).astype(int) % SECTORS
     distance = np.hypot(points[:, 0], points[:, 1])
+    near = (np.abs(points[:, 2]) <= half_height_m) & (distance >= min_m) & (distance <= max_m)
     out = np.full(SECTORS, np.nan, np.float32)
-    out[np.unique(sector)] = np.inf
-    near = (np.abs(points[:, 2]) < band_m) & (distance < range_max_m) & (distance > 0.1)
-    nearest = np.full(SECTORS, np.inf)
-    np.minimum.at(nearest, sector[near], distance[near])
-    return np.where(np.isfinite(nearest), nearest, out).astype(np.float32)
+    for s in np.unique(sector).tolist():
+        here = distance[near & (sector == s)]
+        out[s] = np.partition(here, 4)[4] if len(here) >= 5 else np.inf
+    return Obstacles(depth.stamp_ns, out, min_m, max_m)
 
 
 def source_pixels(rho: F32, camera: CameraModel, source_from_camera: F64) -> tuple[F32, F32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..records import CameraModel, DepthMap, Pose, TargetStatus
+from ..records import CameraModel, Obstacles, Pose, TargetStatus
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FlightLink(Protocol):
 
     def send_odometry(self, pose: Pose, now_ns: int) -> None: ...
 
-    def send_obstacles(self, depth: DepthMap, now_ns: int) -> None: ...
+    def send_obstacles(self, obstacles: Obstacles, now_ns: int) -> None: ...
 
     def poll(self) -> list[LinkCommand]: ...
 

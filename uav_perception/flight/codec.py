@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import RecordError
-from ..geometry import BODY_FROM_OPTICAL, backproject, matrix_from_quaternion, quaternion_from_matrix
-from ..records import F64, CameraModel, DepthMap
+from ..geometry import matrix_from_quaternion, quaternion_from_matrix
+from ..records import F64, CameraModel, Obstacles
 
 FRD_FROM_FLU: F64 = np.diag([1.0, -1.0, -1.0])  # its own inverse
 NED_FROM_ENU: F64 = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # its own inverse
@@ -85,25 +85,13 @@ def pixel_box(fractions: ArrayLike, width_px: int, height_px: int) -> F64:
     return np.asarray((corners * [width_px, height_px]).reshape(4))
 
 
-def obstacle_sectors_cm(depth: DepthMap, body_flu_from_camera: ArrayLike = BODY_FROM_OPTICAL, *, min_m: float,
-                        max_m: float, half_height_m: float) -> list[int]:
-    """72 sectors of 5 degrees, clockwise from straight ahead (sector 0 is centred there): nearest obstacle, in cm.
+def obstacles_cm(obstacles: Obstacles) -> list[int]:
+    """OBSTACLE_DISTANCE's 72 distances in cm: ``max + 1`` = free, 65535 = not looked at (unknown, not free).
 
-    A sector is what some pixel looks at: with no obstacle within ``max_m`` and ``half_height_m`` of the body's own
-    height it says ``max + 1`` (free); a sector that no valid pixel looks at says 65535 (unknown, not free).
-    The 5th smallest distance counts, so that a single wrong pixel is no wall.
+    Raises:
+        RecordError: another number of sectors.
     """
-    step = max(1, depth.depth.shape[1] // 160)
-    rows, columns = np.nonzero(depth.valid[::step, ::step])
-    z = depth.depth[::step, ::step][rows, columns].astype(np.float64)
-    pixels = np.stack([columns, rows], axis=1) * float(step)
-    points = backproject(pixels, z, depth.camera.K) @ np.asarray(body_flu_from_camera, dtype=np.float64).T
-    distance = np.hypot(points[:, 0], points[:, 1])
-    clockwise = np.degrees(np.arctan2(-points[:, 1], points[:, 0]))
-    sector = np.rint(clockwise / (360 / SECTORS)).astype(int) % SECTORS
-    near = (np.abs(points[:, 2]) <= half_height_m) & (distance >= min_m) & (distance <= max_m)
-    out = [UNKNOWN_CM] * SECTORS
-    for s in np.unique(sector).tolist():
-        here = np.sort(distance[near & (sector == s)])
-        out[s] = round(float(here[4]) * 100) if len(here) >= 5 else round(max_m * 100) + 1
-    return out
+    if len(obstacles.distance_m) != SECTORS:
+        raise RecordError(f"{len(obstacles.distance_m)} obstacle sectors", f"{SECTORS}", "check who sent them")
+    centimetres = np.clip(obstacles.distance_m * 100, 0, round(obstacles.max_m * 100) + 1)
+    return [int(v) for v in np.where(np.isnan(centimetres), UNKNOWN_CM, np.rint(centimetres))]

@@ -12,8 +12,8 @@ from pymavlink.dialects.v20 import common as mav
 
 from .. import __version__
 from ..config import FlightLinkConfig
-from ..geometry import BODY_FROM_OPTICAL, matrix_from_quaternion, so3_log
-from ..records import F64, CameraModel, DepthMap, Pose, Scale, TargetStatus
+from ..geometry import matrix_from_quaternion, so3_log
+from ..records import F64, CameraModel, Obstacles, Pose, Scale, TargetStatus
 from . import LinkCommand, LinkHealth, codec
 from .safety import Safety, SafetyState
 from .timesync import ClockMap
@@ -134,21 +134,14 @@ class MavlinkLink:
             codec.upper_triangle(covariance), codec.upper_triangle(None), pose.reset_counter % 256,
             mav.MAV_ESTIMATOR_TYPE_VISION, 0))
 
-    def send_obstacles(self, depth: DepthMap, now_ns: int,
-                       body_flu_from_camera: F64 = BODY_FROM_OPTICAL) -> None:
-        """Send the nearest obstacles around the vehicle as OBSTACLE_DISTANCE, from metric depth only."""
+    def send_obstacles(self, obstacles: Obstacles, now_ns: int) -> None:
+        """Send the nearest obstacles around the vehicle as OBSTACLE_DISTANCE."""
         self._clocks.frame_clock(now_ns, self._clock_ns())
-        if not self._may_leave(depth.stamp_ns, now_ns):
+        if not self._may_leave(obstacles.stamp_ns, now_ns):
             return
-        if not isinstance(depth, DepthMap):
-            self._withheld["unscaled"] += 1
-            return
-        c = self._c
-        sectors = codec.obstacle_sectors_cm(depth, body_flu_from_camera, min_m=c.obstacle_min_m, max_m=c.obstacle_max_m,
-                                            half_height_m=c.obstacle_half_height_m)
         self._send(self._mav, self._mav.obstacle_distance_encode(
-            self._usec(depth.stamp_ns, now_ns), mav.MAV_DISTANCE_SENSOR_UNKNOWN, sectors, 360 // codec.SECTORS,
-            round(c.obstacle_min_m * 100), round(c.obstacle_max_m * 100), 360 / codec.SECTORS, 0.0,
+            self._usec(obstacles.stamp_ns, now_ns), mav.MAV_DISTANCE_SENSOR_UNKNOWN, codec.obstacles_cm(obstacles),
+            360 // codec.SECTORS, round(obstacles.min_m * 100), round(obstacles.max_m * 100), 360 / codec.SECTORS, 0.0,
             mav.MAV_FRAME_BODY_FRD))
 
     def poll(self) -> list[LinkCommand]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, PointField
 
-from ..records import U8, DepthMap, Pose, RelativeDepth, Scale
+from ..errors import RecordError
+from ..records import U8, DepthMap, Obstacles, Pose, RelativeDepth, Scale
 from .convert import header, image_message, packed, status_message, status_values, to_ns
 
 # What a variance says where it is not known: so large that no filter weighs the value. (NaN would poison filters.)
@@ -90,3 +93,29 @@ def transform_message(pose: Pose) -> Any:
     t.x, t.y, t.z = map(float, pose.position_m)
     q.w, q.x, q.y, q.z = map(float, pose.quaternion_wxyz)
     return TFMessage(transforms=[transform])
+
+
+def obstacles_message(obstacles: Obstacles, frame_id: str) -> LaserScan:
+    """A LaserScan counter-clockwise from straight behind; NaN = not looked at, infinite = free (REP 117)."""
+    n = len(obstacles.distance_m)
+    step = 2 * math.pi / n
+    scan = LaserScan(header=header(obstacles.stamp_ns, frame_id), angle_min=-math.pi, angle_max=math.pi - step,
+                     angle_increment=step, range_min=obstacles.min_m, range_max=obstacles.max_m)
+    scan.ranges = obstacles.distance_m[_turned(n)].tolist()
+    return scan
+
+
+def obstacles_from_message(message: LaserScan) -> Obstacles:
+    """The Obstacles that were published; RecordError for a scan that is not of the whole turn from behind."""
+    n = len(message.ranges)
+    if n == 0 or n % 2 or not np.allclose([message.angle_min, message.angle_increment], [-math.pi, 2 * math.pi / n],
+                                          atol=1e-4):
+        raise RecordError(f"scan of {n} ranges from {message.angle_min:.4g} rad", "a whole turn from straight behind",
+                          "check who publishes obstacles")
+    return Obstacles(to_ns(message.header.stamp), np.asarray(message.ranges, np.float32)[_turned(n)], message.range_min,
+                     message.range_max)
+
+
+def _turned(n: int) -> NDArray[np.int64]:
+    """Clockwise from ahead <-> counter-clockwise from behind; its own inverse."""
+    return (n // 2 - np.arange(n)) % n

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..config import DepthPoseConfig
-from ..records import DepthMap, DepthPoseResult, Frame, Scale, Track
+from ..records import DepthMap, DepthPoseResult, Frame, Obstacles, Scale, Track
 from ..runtime.worker import Worker
 from . import convert, convert_motion, topics
 from .bus import Bus
@@ -46,6 +46,7 @@ class DepthPoseNode(StageNode):
         self._odometry = self.output(topics.ODOMETRY)
         self._odometry_status = self.output(topics.ODOMETRY_STATUS)
         self._tf = self.output(topics.TF)
+        self._obstacles = self.output(topics.OBSTACLES)
         self._mask = self.output(topics.MOTION_MASK)
         self._flow = self.output(topics.FLOW)
         receive_frames(self, self._worker.put)
@@ -100,11 +101,21 @@ class DepthPoseNode(StageNode):
             topic.publish(convert_motion.depth_message(result.depth))
         if isinstance(result.depth, DepthMap) and self._points.get_subscription_count():
             self._points.publish(convert_motion.points_message(result.depth, frame.image))
+        if isinstance(result.depth, DepthMap) and self._obstacles.get_subscription_count():
+            self._obstacles.publish(convert_motion.obstacles_message(self._sectors(result.depth), "base_link"))
         if result.motion_mask is not None and self._mask.get_subscription_count():
             self._mask.publish(convert.image_message(result.motion_mask.astype(np.uint8) * 255, "mono8",
                                                      frame.stamp_ns, frame.frame_id))
         if result.flow_px is not None and self._flow.get_subscription_count():
             self._flow.publish(convert.image_message(result.flow_px, "32FC2", frame.stamp_ns, frame.frame_id))
+
+    def _sectors(self, depth: DepthMap) -> Obstacles:
+        from ..depth_pose.products import obstacle_sectors
+
+        assert self._estimator is not None
+        c = self._estimator.config
+        return obstacle_sectors(depth, self._estimator.mount, min_m=c.obstacle_min_m, max_m=c.obstacle_max_m,
+                                half_height_m=c.obstacle_half_height_m)
 
     def end(self) -> None:
         self._worker.stop()

@@ -45,6 +45,8 @@ class FlightLinkNode(StageNode):
         self.subscribe(topics.ODOMETRY, lambda m: self._poses.first(convert.to_ns(m.header.stamp), m, self._on_pose))
         self.subscribe(topics.ODOMETRY_STATUS, lambda m: self._poses.second(
             int(convert.status_values(m)["stamp_ns"]), m, self._on_pose))
+        if self.parameters.read(FlightLinkConfig).obstacles:  # nobody computes what nobody listens to
+            self.subscribe(topics.OBSTACLES, self._on_obstacles)
         self.every(HEARTBEAT_S, self._heartbeat)
         self.every(POLL_S, self._poll)
 
@@ -77,6 +79,10 @@ class FlightLinkNode(StageNode):
     def _on_pose(self, odometry: Any, status: Any) -> None:
         if self._link is not None:
             self._link.send_odometry(convert_motion.pose_from_messages(odometry, status), self.now_ns())
+
+    def _on_obstacles(self, message: Any) -> None:
+        if self._link is not None:
+            self._link.send_obstacles(convert_motion.obstacles_from_message(message), self.now_ns())
 
     def _heartbeat(self) -> None:
         if self._link is not None and self.active:

@@ -49,11 +49,12 @@ POINTS = Topic("points", "sensor_msgs/PointCloud2", SENSOR)
 ODOMETRY = Topic("odometry", "nav_msgs/Odometry", RESULT)
 ODOMETRY_STATUS = Topic("odometry/status", "diagnostic_msgs/DiagnosticStatus", RESULT)
 TF = Topic("/tf", "tf2_msgs/TFMessage", SHARED)
+OBSTACLES = Topic("obstacles", "sensor_msgs/LaserScan", RESULT)
 MOTION_MASK = Topic("motion_mask", "sensor_msgs/Image", SENSOR)
 FLOW = Topic("flow", "sensor_msgs/Image", SENSOR)
 OVERLAY = Topic("overlay/compressed", "sensor_msgs/CompressedImage", SENSOR)
 DIAGNOSTICS = Topic("/diagnostics", "diagnostic_msgs/DiagnosticArray", SHARED)
 
 ALL: tuple[Topic, ...] = (IMAGE, IMAGE_JPEG, CAMERA_INFO, DETECTIONS, TRACKS, TARGET, TARGET_STATUS, TARGET_SELECT,
-                          HEIGHT_AGL, DEPTH, DEPTH_RELATIVE, POINTS, ODOMETRY, ODOMETRY_STATUS, TF, MOTION_MASK, FLOW,
-                          OVERLAY, DIAGNOSTICS)
+                          HEIGHT_AGL, DEPTH, DEPTH_RELATIVE, POINTS, ODOMETRY, ODOMETRY_STATUS, TF, OBSTACLES,
+                          MOTION_MASK, FLOW, OVERLAY, DIAGNOSTICS)
