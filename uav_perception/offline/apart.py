@@ -15,6 +15,7 @@ from ..config import DepthPoseConfig
 from ..depth_pose import DepthPoseEstimator
 from ..engine import EngineInfo
 from ..records import DepthPoseResult, Frame, Track
+from ..runtime.process import tune_malloc
 
 
 class DepthPoseProcess:
@@ -47,6 +48,7 @@ def _load(config: DepthPoseConfig) -> EngineInfo | None:
     global _stage
     from ..depth_pose.estimator import make_depth_pose
 
+    tune_malloc()
     cv2.setNumThreads(1)
     cv2.setRNGSeed(0)
     _stage = make_depth_pose(config)

@@ -20,6 +20,7 @@ import numpy as np
 from ..config import EvaluateConfig, FlightConfig
 from ..errors import SourceError
 from ..pipeline import FrameResult
+from ..runtime.process import tune_malloc
 from ..runtime.stats import Histogram
 from .apart import DepthPoseProcess
 from .exports import write_json
@@ -54,6 +55,7 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
     Raises:
         UavPerceptionError: the recording or a model cannot be used; nothing is scored then.
     """
+    tune_malloc()
     cv2.setNumThreads(1)  # results must not depend on the machine; the second core decodes and detects ahead
     cv2.setRNGSeed(0)
     np.random.seed(0)
