@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def test_a_model_that_the_second_process_cannot_load_is_said(scene_bag: Path, tm
     config = FlightConfig().with_values("depth_pose", depth_model=str(tmp_path / "none.onnx"))
     with pytest.raises(ModelError, match=r"none\.onnx"):
         evaluate_recording(scene_bag, tmp_path / "out", config, EvaluateConfig(), Options(stages=STAGES), alone=True)
+
+
+def test_the_second_process_ends_where_another_stage_cannot_be_loaded(scene_bag: Path, tmp_path: Path) -> None:
+    config = FlightConfig().with_values("detector", model=str(tmp_path / "none.onnx"))
+    with pytest.raises(ModelError, match=r"none\.onnx"):
+        evaluate_recording(scene_bag, tmp_path / "out", config, EvaluateConfig(), Options(), alone=True)
+    assert not multiprocessing.active_children()
 
 
 def test_storage_does_not_change_the_numbers(evaluated: tuple[Path, dict], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ..runtime.process import tune_malloc
 
 
 class DepthPoseProcess:
-    """Takes frames in order, answers in order. Must be closed."""
+    """Takes frames in order, answers in order; the process ends with the ``with`` block."""
 
     def __init__(self, config: DepthPoseConfig) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -36,9 +36,11 @@ class DepthPoseProcess:
         self._loaded.result()
         return self._pool.submit(_update, frame, height_agl_m, tracks)
 
-    def close(self) -> None:
-        """End the process; frames it has not begun are given up."""
-        self._pool.shutdown(cancel_futures=True)
+    def __enter__(self) -> DepthPoseProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)  # frames it has not begun are given up
 
 
 _stage: DepthPoseEstimator | None = None  # of the one recording this process works for

@@ -62,8 +62,10 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
     recording = open_recording(path, dataclasses.replace(config.camera, realtime=False, loop=False), settings,
                                Path(options.truth_file) if options.truth_file else None)
     try:
-        run = _Run(recording, out, config, settings, options, alone and len(os.sched_getaffinity(0)) > 1)
-        with contextlib.closing(run):
+        offline = offline_config(config, settings)
+        second = alone and len(os.sched_getaffinity(0)) > 1 and set(options.stages) > {"depth_pose"}
+        with DepthPoseProcess(offline.depth_pose) if second else contextlib.nullcontext() as apart:
+            run = _Run(recording, out, config, offline, settings, options, apart)
             result = run.all_frames()
     finally:
         recording.close()
@@ -72,7 +74,7 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
     return result
 
 
-def offline_config(config: FlightConfig, settings: EvaluateConfig, options: Options) -> FlightConfig:
+def offline_config(config: FlightConfig, settings: EvaluateConfig) -> FlightConfig:
     """The stages' parameters without what would make results depend on speed or machine.
 
     Nor are the motion mask and the flow computed: no truth exists for them, and no other result depends on them.
@@ -86,16 +88,12 @@ def offline_config(config: FlightConfig, settings: EvaluateConfig, options: Opti
 class _Run:
     """State of one recording's evaluation."""
 
-    def __init__(self, recording: Recording, out: Path, config: FlightConfig, settings: EvaluateConfig,
-                 options: Options, second_process: bool) -> None:
+    def __init__(self, recording: Recording, out: Path, config: FlightConfig, offline: FlightConfig,
+                 settings: EvaluateConfig, options: Options, apart: DepthPoseProcess | None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._recording, self._out, self._settings, self._options = recording, out, settings, options
-        offline, here = offline_config(config, settings, options), options.stages
-        self._apart: DepthPoseProcess | None = None
-        if second_process and set(here) > {"depth_pose"}:
-            self._apart = DepthPoseProcess(offline.depth_pose)
-            here = tuple(s for s in here if s != "depth_pose")
-        self._pipeline = build(offline, here)
+        self._apart = apart
+        self._pipeline = build(offline, tuple(s for s in options.stages if s != "depth_pose" or apart is None))
         self._stages = Stages(recording, self._pipeline, config.detector.score_min, options.target,
                               settings.prefetch_frames, self._apart)
         self._scorer = Scorer(out, config, settings, options.class_map, "detector" in options.stages)
@@ -124,11 +122,6 @@ class _Run:
         return {**scores, "loss": self._recording.loss(), "stages": list(self._options.stages), "engines": engines,
                 "locked_object": locked, "truth": sorted(self._recording.truth.kinds),
                 "digest": self._digest.hexdigest()}
-
-    def close(self) -> None:
-        """End what runs elsewhere."""
-        if self._apart is not None:
-            self._apart.close()
 
     def _account(self, result: FrameResult) -> None:
         for name, histogram in self._histograms.items():
