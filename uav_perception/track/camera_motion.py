@@ -65,7 +65,7 @@ class CameraMotion:
             self._points, self._last = self._points[:0], np.eye(3)
             return UNKNOWN_STEP
         points = self._background_corners(previous, np.asarray(moving_xyxy_px, dtype=np.float64) * scale)
-        fit = _fit(previous, grey, points, _mapped(self._last, points))
+        fit = _fit(previous, grey, points, mapped(self._last, points).astype(np.float32))
         if fit is None or len(fit.after) < 0.4 * len(points):  # not the motion of before: find the shift first
             shifted = _fit(previous, grey, points, points + _shift(previous, grey))
             if shifted is not None and (fit is None or len(shifted.after) > len(fit.after)):
@@ -99,9 +99,10 @@ def _outside(points: Points, boxes: F64) -> Points:
     return np.asarray(points[~np.any(np.all(within, axis=2), axis=1)])
 
 
-def _mapped(H: F64, points: Points) -> Points:
-    q = np.concatenate([points, np.ones((len(points), 1), np.float32)], axis=1) @ H.T
-    return np.asarray(q[:, :2] / q[:, 2:], dtype=np.float32)
+def mapped(H: F64, points: Points | F64) -> F64:
+    """(N, 2) points where a homography (3, 3) takes them."""
+    q = np.concatenate([points, np.ones((len(points), 1), points.dtype)], axis=1) @ H.T
+    return np.asarray(q[:, :2] / q[:, 2:])
 
 
 def _fit(previous: U8, grey: U8, points: Points, guess: Points) -> _Fit | None:

@@ -17,7 +17,7 @@ from ..config import LsartConfig, TrackerConfig
 from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from . import TargetTracker
-from .camera_motion import CameraMotion
+from .camera_motion import CameraMotion, mapped
 from .features import Crop, colours, crop, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
@@ -151,7 +151,7 @@ class LsartTracker:
             step = self._camera.step(image, self._box[None])
             reliable = step.reliable
             if reliable:
-                carried, anchor = _moved(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
+                carried, anchor = mapped(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
                 self._centre = carried + self._velocity * dt_s
                 self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
         if self._unseen:
@@ -236,12 +236,6 @@ class LsartTracker:
             self._krr.update_beta(self._model)
         if self._regions and turn % max(1, c.region_every // c.learn_every) == 0:
             self._regions.learn(self._regions.samples(maps))
-
-
-def _moved(cur_from_prev: F64, points: F64) -> F64:
-    """(N, 2) points where the background took them."""
-    q = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ cur_from_prev.T
-    return np.asarray(q[:, :2] / q[:, 2:])
 
 
 def fuse(whole: F32, parts: F32, weight: float, by_quality: bool) -> F32:
