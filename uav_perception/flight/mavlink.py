@@ -58,7 +58,6 @@ class MavlinkLink:
         self._autopilot_id = 0
         self._pose: Pose | None = None
         self._image_size: tuple[int, int] | None = None
-        self._focal_px = NAN
 
     def send_heartbeat(self, now_ns: int) -> None:
         """Say that we live and how we are; to be called at 1 Hz or faster, whatever the stages do."""
@@ -87,9 +86,9 @@ class MavlinkLink:
             return
         self._tell_target(target)
         if camera is not None:
-            self._image_size, self._focal_px = (camera.width_px, camera.height_px), float(camera.K[0, 0])
+            self._image_size = (camera.width_px, camera.height_px)
         elif image_size_px is not None:
-            self._image_size, self._focal_px = image_size_px, NAN
+            self._image_size = image_size_px
         seen = target.track if target.track is not None and not self._safety.refusal(target.track.last_seen_ns,
                                                                                       now_ns) else None
         if self._image_size is None:
