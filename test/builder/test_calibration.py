@@ -103,7 +103,7 @@ def test_entropy_cuts_a_far_outlier_and_keeps_a_uniform_range() -> None:
 
 
 @given(st.lists(st.floats(-50, 50), min_size=3, max_size=40), st.floats(-20, -0.1), st.floats(0.1, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_ranges_hold_zero_and_clamping_never_widens(values: list[float], low: float, high: float) -> None:
     stats = stats_of(np.array(values))
     cut = clamped(stats, low, high)
@@ -141,7 +141,7 @@ def test_rounding_by_covariance_loses_less_than_to_nearest(groups: int) -> None:
 
 
 @given(st.integers(0, 10**6), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cpu_weights_cannot_saturate_sixteen_bits(seed: int, spiky: bool) -> None:
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=(5, 6, 3, 3)).astype(np.float32)
@@ -282,7 +282,7 @@ def test_nan_activation_is_named(toy: Path) -> None:
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=24), st.integers(0, 600))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_search_finds_the_shortest_head_that_passes(noise: list[int], gate: int) -> None:
     names = [str(i) for i in range(len(noise))]
     order = sorted(names, key=lambda n: -noise[int(n)])

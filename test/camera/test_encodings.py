@@ -81,7 +81,7 @@ def test_nv12() -> None:
 
 
 @given(st.integers(0, 40), st.sampled_from(["bgr8", "mono8", "rgba8"]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_row_padding_changes_nothing(pad: int, encoding: str) -> None:
     channels = LAYOUTS[encoding][1]
     pixels = RNG.integers(0, 256, (24, 32, channels), dtype=np.uint8)

@@ -38,7 +38,7 @@ def test_jacobians_match_finite_differences() -> None:
         np.testing.assert_allclose((residuals(moved) - r) / eps, point[:, :, k], atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_points_seen_from_elsewhere_come_back(seed: int) -> None:
     rng = np.random.default_rng(seed)

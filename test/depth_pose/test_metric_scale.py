@@ -12,7 +12,7 @@ from uav_perception.records import Scale
 UP = np.array([0.0, -1.0, 0.0])  # optical axes: y down
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(0.5, 80.0), st.floats(-0.25, 0.25), st.floats(-0.25, 0.25))
 def test_ground_is_found_among_outliers(seed: int, height: float, roll: float, pitch: float) -> None:
     rng = np.random.default_rng(seed)

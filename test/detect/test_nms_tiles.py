@@ -17,7 +17,7 @@ def brute_force(xyxy: np.ndarray, score: np.ndarray, group: np.ndarray, iou: flo
     return kept
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.sampled_from([0.3, 0.5, 0.7]))
 def test_suppression_equals_brute_force(seed: int, n: int, iou: float) -> None:
     rng = np.random.default_rng(seed)

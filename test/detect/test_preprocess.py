@@ -26,7 +26,7 @@ def test_placement_inverse_is_exact(w: int, h: int, fit: str, align: str, unit: 
     assert x >= 0 and y >= 0 and x + inner_w <= 416 and y + inner_h <= 320
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(60, 400), st.integers(60, 400), st.sampled_from(["top-left", "centre"]), st.data())
 def test_a_square_lands_where_the_placement_says(w: int, h: int, align: str, data: st.DataObject) -> None:
     """Pixels and boxes go the same way: the bright blob's box in the input maps back onto the square."""

@@ -160,7 +160,7 @@ def test_recordings_are_found_below_folders(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=40), st.lists(st.integers(0, 300), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_joining_by_stamp_is_what_looking_everywhere_gives(stamps: list[int], asked: list[int]) -> None:
     """As long as nothing is further out of order than the window."""
     items = sorted(set(stamps))

@@ -15,7 +15,7 @@ TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("C
 BOX = st.tuples(*[st.floats(-2000, 2000, width=32)] * 4, TEXT, TEXT, st.floats(0, 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.lists(BOX, max_size=5), frame=TEXT, little=st.booleans(), stamp_ns=st.integers(0, 2**31 * 10**9 - 1))
 def test_boxes_from_bytes_are_those_of_the_message(rows, frame, little, stamp_ns):
     boxes = np.array([r[:4] for r in rows]).reshape(-1, 4)

@@ -171,7 +171,7 @@ def path(n: int = 40) -> np.ndarray:
 
 @given(st.floats(0.05, 20), st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.lists(st.floats(-50, 50), min_size=3,
                                                                                      max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_alignment_undoes_any_similarity(scale: float, rotation: list[float], shift: list[float]) -> None:
     truth = path()
     r = so3_exp(rotation)

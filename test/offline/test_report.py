@@ -42,7 +42,7 @@ def test_long_lines_are_thinned_to_what_can_be_seen() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ticks_are_few_round_and_inside(low: float, span: float) -> None:
     values = ticks(low, low + span)
     assert len(values) <= 12

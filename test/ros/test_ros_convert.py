@@ -41,7 +41,7 @@ boxes = st.lists(st.tuples(*[st.floats(-100, 5000, width=32)] * 2, *[st.floats(0
                            st.floats(0, 1, width=32), st.integers(0, 2)), max_size=5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(boxes)
 def test_detections_round_trip(rows):
     table = np.array(rows, np.float64).reshape(-1, 6)

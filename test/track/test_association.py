@@ -30,7 +30,7 @@ cell = st.one_of(st.floats(-20, 20), st.just(float("inf")))
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.data(), st.floats(-5, 5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_assignment_is_the_cheapest(n, m, data, limit):
     cost = np.array(data.draw(st.lists(st.lists(cell, min_size=m, max_size=m), min_size=n, max_size=n)))
     rows, columns = np.nonzero(np.isfinite(cost))
