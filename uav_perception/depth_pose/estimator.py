@@ -6,12 +6,9 @@ the state as it was and says why; a run that cannot be continued starts anew wit
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..config import DepthPoseConfig
 from ..engine import EngineInfo
+from ..engine.own import own_engine
 from ..engine.select import open_engine
 from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
 from ..records import (
@@ -338,23 +336,10 @@ def _depth_record(stamp_ns: int, depth: F32 | None, valid: Bool | None, factor: 
     return DepthMap(stamp_ns, depth * np.float32(factor), valid, camera)
 
 
-def own_model(name: str) -> Path | None:
-    """Engine folder or ONNX of this name in ``engines/`` of a checkout, else of the installation, else None."""
-    places = [Path(__file__).resolve().parents[2] / "engines"]
-    prefixes = [sys.prefix, *filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep))]
-    places += [Path(p) / "share" / "uav_perception" / "engines" for p in prefixes]
-    for place in places:
-        if (place / name / "manifest.json").is_file():
-            return place / name
-        if (place / name / f"{name}.onnx").is_file():
-            return place / name / f"{name}.onnx"
-    return None
-
-
 def make_depth_pose(config: DepthPoseConfig) -> DepthPose:
     """The stage for one camera. Raises ModelError when a named model cannot be loaded."""
-    depth = own_model("uav_depth") if not config.depth_model else config.depth_model
-    pose = own_model("uav_pose") if not config.pose_model else config.pose_model
+    depth = own_engine("uav_depth") if not config.depth_model else config.depth_model
+    pose = own_engine("uav_pose") if not config.pose_model else config.pose_model
     depth_net = pose_net = None
     if depth is not None and config.depth_model != "none":
         depth_net = DepthNetwork(open_engine(depth, threads=config.threads))

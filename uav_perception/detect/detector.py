@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..config import DetectorConfig
 from ..engine import Engine, EngineInfo
+from ..engine.own import own_engine
 from ..engine.select import open_engine
 from ..errors import ConfigError, ModelError
 from ..records import F32, I32, U8, Detections, Frame
@@ -47,20 +47,11 @@ def own_model() -> Path:
     Raises:
         ModelError: it is in neither.
     """
-    places = [Path(__file__).resolve().parents[2] / "engines"]
-    places += [Path(p) / "share" / "uav_perception" / "engines" for p in (sys.prefix, *_ament_prefixes())]
-    for place in places:
-        for path in (place / OWN_MODEL, place / OWN_MODEL / f"{OWN_MODEL}.onnx"):
-            if (path / "manifest.json").is_file() or path.is_file():
-                return path
-    raise ModelError(f"no {OWN_MODEL} in {', '.join(map(str, places))}", "the package's own aerial detector",
-                     "install the package again, or give detector.model")
-
-
-def _ament_prefixes() -> list[str]:
-    import os
-
-    return [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
+    path = own_engine(OWN_MODEL)
+    if path is None:
+        raise ModelError(f"no {OWN_MODEL} in the engines/ of a checkout or installation",
+                         "the package's own aerial detector", "install the package again, or give detector.model")
+    return path
 
 
 def make_detector(config: DetectorConfig) -> EngineDetector:
