@@ -80,6 +80,18 @@ def test_large_frames_get_a_coarse_look_that_finds_what_the_first_is_too_close_f
     np.testing.assert_array_equal(boxes[250], boxes[0])
 
 
+def test_more_views_cost_passes_and_find_the_same(tmp_path: Path) -> None:
+    path = str(bright_square_model(tmp_path / "m.onnx"))
+    frame = frame_with_squares((48, 32), (160, 96))
+    one = make_detector(DetectorConfig(model=path)).detect(frame)
+    for views in (2, 3, 4):
+        detector = make_detector(DetectorConfig(model=path, views=views))
+        found = detector.detect(frame)
+        assert detector.last_cost.passes == views and len(found) == len(one)
+        assert box_iou(one.xyxy_px, found.xyxy_px).max(1).min() > 0.9
+        np.testing.assert_allclose(found.score, one.score, atol=0.05)
+
+
 def test_tiles_cost_passes_and_find_the_same(tmp_path: Path) -> None:
     path = str(bright_square_model(tmp_path / "m.onnx"))
     tiled = make_detector(DetectorConfig(model=path, tile_px=128, tile_overlap=0.25, nms_iou=0.3))

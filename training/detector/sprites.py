@@ -179,18 +179,51 @@ def _repeated(image: NDArray[np.float32], rng: np.random.Generator) -> None:
             cv2.fillConvexPoly(image, np.round(corners * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
 
 
+def decoy(sprite: Sprite, image: U8, rng: np.random.Generator) -> Sprite:
+    """The vehicle's silhouette, or a plain shape, filled with ground or paint: pasted like a vehicle, but none.
+
+    Without these the edges of pasting and "a small thing with a shadow" become what a vehicle is known by.
+    """
+    h, w = sprite.alpha.shape
+    if rng.random() < 0.5:
+        side = rng.integers(8, image.shape[0] // 2, 2)
+        y, x = rng.integers(0, image.shape[0] - side[0]), rng.integers(0, image.shape[1] - side[1])
+        fill = cv2.resize(image[y : y + side[0], x : x + side[1]], (w, h), interpolation=cv2.INTER_LINEAR)
+    else:
+        fill = np.full((h, w, 3), rng.uniform(20, 245) * rng.uniform(0.7, 1.3, 3).clip(0, 1), np.uint8)
+        for _ in range(rng.integers(0, 3)):  # panes, lids, frames
+            low, high = np.sort(rng.uniform(0.05, 0.95, (2, 2)), 0) * (w, h)
+            colour = rng.uniform(10, 245, 3).tolist()
+            cv2.rectangle(fill, low.astype(int).tolist(), high.astype(int).tolist(), colour, -1)
+    alpha = sprite.alpha
+    if rng.random() < 0.5:
+        alpha = np.zeros((h, w), np.float32)
+        middle, span = (w / 2, h / 2), rng.uniform(0.35, 0.95, 2) * (w, h)
+        rect = (middle, (float(span[0]), float(span[1])), float(rng.uniform(0, 180)))
+        if rng.random() < 0.3:
+            cv2.ellipse(alpha, rect, 1.0, -1)
+        else:
+            cv2.fillConvexPoly(alpha, cv2.boxPoints(rect).astype(np.int32), 1.0)
+        alpha = cv2.GaussianBlur(alpha, (0, 0), 1.0)
+    return Sprite(np.asarray(fill, np.uint8), np.asarray(alpha, np.float32), sprite.outline, IGNORE, sprite.length_px)
+
+
 def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.random.Generator,
                   length_px: float) -> Objects:
-    """Paste vehicles of about ``length_px`` (a car's length) where nothing is; returns the pasted objects."""
+    """Paste vehicles of about ``length_px`` (a car's length), and decoys, where nothing is; returns the vehicles."""
     size = image.shape[0]
     sun, darkness = rng.normal(0, 0.16, 2) * length_px, rng.choice([0.0, rng.uniform(0.15, 0.7)])
     lanes = rng.random() < 0.5
     heading = rng.uniform(0, 2 * np.pi)
     boxes = list(taken.xyxy)
     outlines, labels = [], []
-    for _ in range(rng.integers(1, 1 + int(np.clip(900 / length_px, 3, 12)))):
+    decoys = int(rng.integers(0, 8)) if rng.random() < 0.6 else 0
+    vehicles = int(rng.integers(1, 1 + int(np.clip(900 / length_px, 3, 12))))
+    for i in range(decoys + vehicles):
         sprite = sprites[rng.integers(len(sprites))]
-        own = 2.4 if sprite.label == CLASSES.index("bus") else 1.0
+        if i < decoys:
+            sprite = decoy(sprite, image, rng)
+        own = 2.4 if sprite.label == CLASSES.index("bus") else rng.uniform(0.25, 1.2) if i < decoys else 1.0
         scale = length_px * own * rng.uniform(0.85, 1.2) / sprite.length_px
         angle = (heading + rng.choice([0, np.pi]) + rng.normal(0, 0.05)) if lanes else rng.uniform(0, 2 * np.pi)
         spokes = sprite.outline - sprite.outline.mean(0)
@@ -205,6 +238,7 @@ def paste_traffic(image: U8, taken: Objects, sprites: list[Sprite], rng: np.rand
             continue
         boxes.append(box)
         paste(image, sprite, matrix, float(np.exp(rng.uniform(-1.0, 0.37))), sun, float(darkness))
-        outlines.append(outline)
-        labels.append(sprite.label)
+        if sprite.label != IGNORE:
+            outlines.append(outline)
+            labels.append(sprite.label)
     return Objects(np.array(outlines).reshape(-1, OUTLINE, 2), np.array(labels, np.int64))

@@ -19,10 +19,10 @@ from .sprites import Sprite, paste_traffic, procedural_ground
 class Mix:
     """Shares of what a sample is made of (they need not add up to one) and the range of sizes."""
 
-    thermal: float = 0.42
-    rgb: float = 0.14
-    pasted: float = 0.25
-    rendered: float = 0.19
+    thermal: float = 0.36
+    rgb: float = 0.12
+    pasted: float = 0.34
+    rendered: float = 0.18
     mosaic: float = 0.15  # of all samples: four smaller ones in one
     car_px: tuple[float, float] = (14.0, 240.0)  # length of pasted cars
     thermal_scale: tuple[float, float] = (0.65, 1.55)
@@ -142,6 +142,14 @@ def _noise_bank() -> NDArray[np.int16]:
     return np.round(np.random.default_rng(0).normal(0, 16, (1024, 1024, 3))).astype(np.int16)
 
 
+def shadowed(image: U8, rng: np.random.Generator) -> U8:
+    """Shade of trees and roofs, over ground and vehicles alike."""
+    cells, size = int(rng.integers(4, 24)), image.shape[1::-1]
+    field = cv2.resize(rng.random((cells, cells), np.float32), size, interpolation=cv2.INTER_CUBIC)
+    shade = cv2.GaussianBlur((field > rng.uniform(0.45, 0.7)).astype(np.float32), (0, 0), rng.uniform(0.8, 3))
+    return np.asarray(image * (1 - rng.uniform(0.2, 0.65) * shade[..., None]), np.uint8)
+
+
 def photographed(image: U8, rng: np.random.Generator, thermal: bool) -> U8:
     """Exposure, contrast, colour cast, haze, blur, noise, JPEG; thermal pictures may be inverted (black is hot)."""
     x = image
@@ -160,6 +168,8 @@ def photographed(image: U8, rng: np.random.Generator, thermal: bool) -> U8:
     if not thermal and rng.random() < 0.15:
         tone += (rng.uniform(170, 230) - tone) * rng.uniform(0.1, 0.5)  # haze
     x = cv2.LUT(x, np.clip(tone, 0, 255).astype(np.uint8)[None])
+    if not thermal and rng.random() < 0.2:
+        x = shadowed(x, rng)
     blur = rng.random()
     if blur < 0.2:
         x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.4 if not thermal else 0.9))

@@ -15,7 +15,7 @@ from ..config import DetectorConfig, make
 from .main import print_json
 
 SCORE_MIN = 0.01  # average precision wants the whole curve
-INPUT_PX = 960  # offline, accuracy before speed: frames up to about 1280 x 720 are seen in full resolution
+INPUT_PX = 960  # frames up to about 1280 x 720 are seen in full resolution
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-px", type=int, default=INPUT_PX, metavar="PX",
                         help="network input of models of free size: about its square, shaped as the frame; "
                         f"default {INPUT_PX}, 0 = the model's own")
+    parser.add_argument("--views", type=int, metavar="N",
+                        help="looks at the picture as it is, mirrored, turned a quarter, turned by half, fused; "
+                        "default: all 4 with models of the family uavdet, which know no upright, else 1 (as live)")
     parser.add_argument("--tile", type=int, dest="tile_px", metavar="PX",
                         help="side of tiles in source pixels; 0 = whole frames")
     parser.add_argument("--backend", choices=("auto", "onnxruntime", "tensorrt"))
@@ -46,13 +49,16 @@ def run(args: argparse.Namespace) -> int:
     """Detect in every picture of the annotation file."""
     from ..detect import coco
     from ..detect.detector import make_detector
+    from ..detect.views import VIEWS
     from ..records import Frame
 
     given = {"model": args.detector, "family": args.family, "score_min": args.score_min, "nms_iou": args.nms_iou,
              "classes": args.classes.split(",") if args.classes else None, "input_px": args.input_px,
-             "tile_px": args.tile_px, "backend": args.backend, "threads": args.threads}
+             "views": args.views, "tile_px": args.tile_px, "backend": args.backend, "threads": args.threads}
     listed, maps = coco.read_coco(args.coco), coco.parse_maps(args.map)
     detector = make_detector(make(DetectorConfig, {k: v for k, v in given.items() if v is not None}))
+    if args.views is None and detector.family == "uavdet":
+        detector.look_from(VIEWS)  # offline, accuracy before speed
     category = coco.category_of_class(listed.categories, detector.class_names, maps)
     detector.report_only([detector.class_names[i] for i in category])
     rows: list[dict[str, Any]] = []

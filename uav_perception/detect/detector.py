@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import DetectorConfig
 from ..engine import Engine, EngineInfo
@@ -23,6 +24,7 @@ from .names import COCO_CLASSES
 from .nms import suppress
 from .preprocess import Preprocessor, PreprocessSpec, shaped_size
 from .tiles import Tile, inside_tile, tiles_of
+from .views import Found, from_view, fuse, view_of
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class EngineDetector:
         self._prepared = {(width, height): Preprocessor(self._spec)}
         self._group = _groups(self._class_names, engine.metadata)
         self.report_only(config.keep or self._class_names)
+        self.look_from(config.views)
         self.last_cost = Cost(0, 0, 0, 0)
         log.info("detector %s: family %s, %d classes, input %dx%d%s", engine.info.name, name, len(self._class_names),
                  width, height, " (free)" if self._free_size else "")
@@ -118,6 +121,10 @@ class EngineDetector:
         kept = sorted({lower.index(n.lower()) for n in names})
         self._layout = replace(self._layout, reported=np.array(kept, np.int32))
 
+    def look_from(self, views: int) -> None:
+        """Look at every frame in the first ``views`` of the four views (``detect.views``)."""
+        self._views = views
+
     def detect(self, frame: Frame) -> Detections:
         """Boxes of ``frame`` in its own pixels, best score first; ``last_cost`` says what they cost.
 
@@ -125,13 +132,35 @@ class EngineDetector:
             WorkFailed: the engine failed.
         """
         h, w = frame.image.shape[:2]
+        views, passes, cost = [], 0, np.zeros(3, np.int64)
+        for view in range(self._views):
+            (xyxy, score, class_id), n, spent = self._look(view_of(frame.image, view) if view else frame.image)
+            views.append((from_view(xyxy, view, w, h), score, class_id))
+            passes += n
+            cost += spent
+        start = time.perf_counter_ns()
+        if len(views) > 1:
+            views = [fuse(views, self._group, self._config.nms_iou, self._config.max_detections)]
+        xyxy, score, class_id = views[0]
+        found = Detections(frame.stamp_ns, xyxy, np.clip(score, 0, 1), class_id, frame.frame_id)
+        cost[2] += time.perf_counter_ns() - start
+        self.last_cost = Cost(passes, *map(int, cost))
+        return found
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+    def _look(self, image: U8) -> tuple[Found, int, NDArray[np.int64]]:
+        """What the whole picture and its tiles show, suppressed; inferences run and nanoseconds of each part."""
+        h, w = image.shape[:2]
         looks = [(t, self._side_px) for t in tiles_of(w, h, self._config.tile_px, self._config.tile_overlap)]
         first_px = min(self._side_px, math.sqrt(w * h))
         if self._free_size and first_px > COARSE_FROM * self._config.coarse_px > 0:
             looks.append((Tile(0, 0, w, h), self._config.coarse_px))
         parts, cost = [], np.zeros(3, np.int64)
         for tile, side_px in looks:
-            xyxy, score, class_id, spent = self._pass(frame.image, tile, side_px)
+            xyxy, score, class_id, spent = self._pass(image, tile, side_px)
             keep = inside_tile(xyxy, tile, w, h)
             parts.append((xyxy[keep], score[keep], class_id[keep]))
             cost += spent
@@ -142,14 +171,8 @@ class EngineDetector:
             kept = suppress(xyxy, score, self._group[class_id], self._config.nms_iou, limit)
         else:
             kept = np.argsort(-score, kind="stable")[:limit]
-        found = Detections(frame.stamp_ns, xyxy[kept], np.clip(score[kept], 0, 1), class_id[kept], frame.frame_id)
         cost[2] += time.perf_counter_ns() - start
-        self.last_cost = Cost(len(looks), *map(int, cost))
-        return found
-
-    def close(self) -> None:
-        """Release the engine."""
-        self._engine.close()
+        return (xyxy[kept], score[kept], class_id[kept]), len(looks), cost
 
     def _pass(self, image: U8, tile: Tile, side_px: int) -> tuple[F32, F32, I32, tuple[int, int, int]]:
         """One inference: boxes in source pixels, scores, classes, and the time of each part."""
