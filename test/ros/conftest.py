@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from uav_perception.ros import graph
+from uav_perception.runtime.supervisor import clean_shared_memory
 
 HERE = importlib.util.find_spec("rclpy") is not None
 collect_ignore_glob = [] if HERE else ["test_*.py"]
@@ -125,6 +126,7 @@ def processes(domain, tmp_path_factory):
     started = Processes(domain, tmp_path_factory.mktemp("logs"))
     yield started
     started.end_all()
+    clean_shared_memory()
 
 
 class Client:

@@ -108,14 +108,15 @@ def test_children_die_with_their_supervisor(tmp_path):
     until(gone, 5.0)
 
 
-def test_only_segments_that_nobody_holds_are_freed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("dds", ["fastdds", "fastrtps"])
+def test_only_segments_that_nobody_holds_are_freed(tmp_path, monkeypatch, dds):
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
-    for name in ("fastrtps_dead", "fastrtps_alive", "fastrtps_port7410"):
+    for name in (f"{dds}_dead", f"{dds}_alive", f"{dds}_port7410"):
         (tmp_path / name).write_bytes(b"data")
         (tmp_path / f"{name}_el").write_bytes(b"")
     (tmp_path / "somebody_elses").write_bytes(b"data")
-    with open(tmp_path / "fastrtps_alive_el", "rb") as held:
+    with open(tmp_path / f"{dds}_alive_el", "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert clean_shared_memory() == 1
-    assert {p.name for p in tmp_path.iterdir()} == {"fastrtps_alive", "fastrtps_alive_el", "fastrtps_port7410",
-                                                    "fastrtps_port7410_el", "somebody_elses"}
+    assert {p.name for p in tmp_path.iterdir()} == {f"{dds}_alive", f"{dds}_alive_el", f"{dds}_port7410",
+                                                    f"{dds}_port7410_el", "somebody_elses"}

@@ -157,7 +157,8 @@ def clean_shared_memory() -> int:
     Every living owner holds a lock on ``<segment>_el``: what can be locked belongs to nobody.
     """
     freed = 0
-    for lock in SHARED_MEMORY.glob("fastrtps_*_el"):
+    locks = [p for name in ("fastdds", "fastrtps") for p in SHARED_MEMORY.glob(f"{name}_*_el")]  # Fast DDS 3, 2
+    for lock in locks:
         if "port" in lock.name:
             continue
         try:
