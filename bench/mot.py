@@ -1,4 +1,4 @@
-"""Many targets: ours beside a plain ByteTrack, on equal detections, scored by trackeval.
+"""Many targets: ours beside a plain ByteTrack, on equal detections.
 
 Sequences are MOTChallenge folders (``img1/``, ``gt/gt.txt``, ``seqinfo.ini``) and flights with truth (bags of ``sim
 render``; objects less than a quarter visible are not required). Detections are the truth spoilt by seed:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for seed in range(args.seeds):
                 rows, ms = sequence.track(tracker, seed)
                 took_ms += ms
-                raw[seq_name, seed] = score_tracks(sequence.truth, rows, len(sequence.pictures))
+                raw[seq_name, seed] = score_tracks(sequence.truth, rows)
         scores = {kind: _together(raw, names) for kind, names in kinds.items() if names}
         report["trackers"][name] = {**scores, "ms_p50": round(float(np.median(took_ms)), 2),
                                     "ms_p95": round(float(np.percentile(took_ms, 95)), 2),

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from .exports import write_json
 from .recording import Recording, open_recording
 from .scoring import Scorer
 from .stages import STAGES, Stages, build
+
+SCRATCH = ".rows"  # folder beside the results where rows wait until they are scored
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
             result = run.all_frames()
     finally:
         recording.close()
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
     write_json(out / "timings.json", run.timings())
     write_json(out / "result.json", result)
     return result
@@ -96,7 +100,9 @@ class _Run:
         self._pipeline = build(offline, tuple(s for s in options.stages if s != "depth_pose" or apart is None))
         self._stages = Stages(recording, self._pipeline, config.detector.score_min, options.target,
                               settings.prefetch_frames, self._apart)
-        self._scorer = Scorer(out, config, settings, options.class_map, "detector" in options.stages)
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)  # of a run that was killed
+        (out / SCRATCH).mkdir()
+        self._scorer = Scorer(out, out / SCRATCH, config, settings, options.class_map, "detector" in options.stages)
         timed = (s for s in STAGES if s == "tracker" or s in options.stages)
         self._histograms = {name: Histogram() for name in ("decode", *timed)}
         self._digest = hashlib.sha256()

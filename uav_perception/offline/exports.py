@@ -1,4 +1,4 @@
-"""What a recording's evaluation writes: results and truth in the formats of the field, packed while they grow.
+"""What a recording's evaluation writes: results and truth in the formats of the field, piece by piece.
 
 ``detections.json`` / ``annotations.json`` COCO · ``tracks.txt`` / ``gt.txt`` MOTChallenge · ``target.txt`` /
 ``target_gt.txt`` OTB (x,y,w,h) · ``poses.tum`` / ``poses_gt.tum`` TUM (camera to world) · ``frames.csv`` all frames.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,34 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..geometry import quaternion_from_matrix
+from .rows import BLOCK, Blocks
 
 F64 = NDArray[np.float64]
 PIXEL_DIGITS, SCORE_DIGITS = 3, 6
-
-
-class Table:
-    """Rows of numbers, 8 bytes each, that grow: 10 000 frames of 20 boxes are 11 MB."""
-
-    def __init__(self, columns: int) -> None:
-        self._columns = columns
-        self._values = array("d")
-
-    def add(self, *row: float) -> None:
-        """One row."""
-        if len(row) != self._columns:
-            raise ValueError(f"{len(row)} values for {self._columns} columns")
-        self._values.extend(row)
-
-    def extend(self, *columns: ArrayLike) -> None:
-        """Many rows; a column is an array, or one number for all of them."""
-        if len(columns) != self._columns:
-            raise ValueError(f"{len(columns)} columns for {self._columns}")
-        self._values.frombytes(np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float64).tobytes())
-
-    def rows(self) -> F64:
-        """(N, columns)."""
-        return np.frombuffer(self._values, np.float64).reshape(-1, self._columns).copy() if self._values else np.zeros(
-            (0, self._columns))
 
 
 def xywh(xyxy_px: ArrayLike) -> F64:
@@ -69,18 +44,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, [json.dumps(value, sort_keys=True, allow_nan=False, indent=1)])
 
 
-def _lists(rows: F64) -> Iterator[list[float]]:
+def _lists(rows: Blocks) -> Iterator[list[float]]:
     """Rows as lists of Python's numbers, few at a time: a number is four times as large there."""
-    for start in range(0, len(rows), 4096):
-        yield from rows[start:start + 4096].tolist()
+    for piece in [rows] if isinstance(rows, np.ndarray) else rows:
+        for start in range(0, len(piece), BLOCK):
+            yield from piece[start:start + BLOCK].tolist()
 
 
-def number(value: float) -> str:
-    """Shortest text of a number; whole numbers without a point."""
-    return repr(value + 0.0).removesuffix(".0")  # no -0
-
-
-def write_coco(folder: Path, images: F64, size: tuple[int, int], truth: F64 | None, found: F64,
+def write_coco(folder: Path, images: Blocks, size: tuple[int, int], truth: Blocks | None, found: Blocks,
                names: Sequence[str]) -> None:
     """COCO files.
 
@@ -125,15 +96,16 @@ def _json_list(items: Iterable[str]) -> Iterator[str]:
     yield "]"
 
 
-def write_mot(path: Path, rows: F64, truth: bool) -> None:
+def write_mot(path: Path, rows: Blocks, truth: bool) -> None:
     """MOTChallenge text of (N, 7) frame, id, x, y, w, h, confidence; truth lines carry class 1 and visibility 1."""
     tail = ",1,1" if truth else ",-1,-1,-1"
-    write_text(path, (",".join(number(v) for v in row) + tail for row in _lists(rows)))
+    write_text(path, (f"{frame:.0f},{who:.0f},{x},{y},{w},{h},{sure:g}{tail}"
+                      for frame, who, x, y, w, h, sure in _lists(rows)))
 
 
-def write_otb(path: Path, boxes: F64) -> None:
+def write_otb(path: Path, boxes: Blocks) -> None:
     """x,y,w,h a line; NaN where there is none."""
-    write_text(path, (",".join("NaN" if v != v else number(v) for v in row) for row in _lists(boxes)))
+    write_text(path, ("NaN,NaN,NaN,NaN" if x != x else f"{x},{y},{w},{h}" for x, y, w, h in _lists(boxes)))
 
 
 def write_tum(path: Path, stamps_ns: NDArray[np.int64], poses: F64) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +16,13 @@ import numpy as np
 from .charts import Line, Span, histogram, line_chart, timeline
 from .exports import code_commit, write_json
 from .metrics.target import DISTANCES_PX, OVERLAPS
+from .metrics.tracking import ALPHAS, curves
 from .report import Picture, Section, charts, gallery, notice, pairs, table, text, titled, write_report
 from .stages import STAGES
 from .summary import WATCHED
 
 RECALLS = np.linspace(0, 1, 101)
+_WORDS = ("target", "ego", "depth")  # columns of frames.csv that are states
 
 
 def write_evaluation(out: Path, report: dict[str, Any], regressions: Sequence[dict[str, Any]],
@@ -143,10 +147,8 @@ def _score_charts(folder: Path, scores: dict[str, Any]) -> list[str]:
     if detection.get("pr_curve"):
         lines = [Line(n, RECALLS, c) for n, c in detection["pr_curve"].items()]
         shown.append(titled("precision and recall, IoU 0.5", line_chart(lines, "recall", "precision", (0, 1), (0, 1))))
-    raw = scores.get("tracking", {}).get("raw", {}).get("HOTA")
-    if raw:
-        alphas = np.arange(0.05, 0.99, 0.05)
-        lines = [Line(k, alphas, raw[k]) for k in ("HOTA", "DetA", "AssA")]
+    if "tracking" in scores:
+        lines = [Line(k, ALPHAS, c) for k, c in curves(scores["tracking"]["counts"]).items() if k != "LocA"]
         shown.append(titled("tracking over localisation threshold", line_chart(lines, "IoU", "score", (0, 1), (0, 1))))
     target = scores.get("target", {})
     if "success_curve" in target:
@@ -201,13 +203,13 @@ def _spans(seconds: Any, states: Any, period: float) -> list[Span]:
 
 
 def _csv(path: Path) -> dict[str, Any]:
+    """Columns of frames.csv or trajectory.csv, a few bytes a number: there is a row for every frame."""
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    out: dict[str, Any] = {}
-    for key in rows[0] if rows else ():
-        values = [r[key] for r in rows]
-        try:
-            out[key] = np.array(values, np.int64 if key == "stamp_ns" else np.float64)
-        except ValueError:
-            out[key] = np.array(values)
-    return out or {"stamp_ns": np.zeros(0, np.int64)}
+        reader = csv.reader(file)
+        names = next(reader)
+        columns: list[Any] = [[] if n in _WORDS else array("q" if n == "stamp_ns" else "d") for n in names]
+        readers = [sys.intern if n in _WORDS else int if n == "stamp_ns" else float for n in names]
+        for row in reader:
+            for column, read, value in zip(columns, readers, row, strict=True):
+                column.append(read(value))
+    return {name: np.array(column) for name, column in zip(names, columns, strict=True)}

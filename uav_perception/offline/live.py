@@ -60,7 +60,7 @@ def compare_live(evaluated: Path, flight: Path, mount: F64) -> dict[str, Any]:
     if (evaluated / "gt.txt").is_file():
         truth = tracking.read_mot(evaluated / "gt.txt")
         known = live_tracks[np.isin(live_tracks[:, 0], np.unique(truth[:, 0]))]
-        scores = [tracking.summary(tracking.score_tracks(truth, t, n)) for t in (offline_tracks, known)]
+        scores = [tracking.summary(tracking.score_tracks(truth, t)) for t in (offline_tracks, known)]
         rows += [_row(k, scores[0][k], scores[1][k]) for k in ("HOTA", "IDF1", "MOTA", "IDSW")]
     rows += _trajectory_rows(evaluated, poses, shift_ns, mount)
     rows += _latency_rows(evaluated, flight)

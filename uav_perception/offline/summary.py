@@ -39,7 +39,7 @@ def overall(results: list[dict[str, Any]]) -> dict[str, Any]:
     found = {name: [r["scores"] for r in results if name in r["scores"]]
              for name in ("detection", "tracking", "target", "depth", "trajectory")}
     if found["tracking"]:
-        raw = {str(i): tracking.from_json(s["tracking"]["raw"]) for i, s in enumerate(found["tracking"])}
+        raw = {i: s["tracking"]["counts"] for i, s in enumerate(found["tracking"])}
         scores["tracking"] = tracking.summary(tracking.combine(raw))
     if found["depth"]:
         weights = [s["depth"]["images"] for s in found["depth"]]

@@ -5,6 +5,7 @@ Boxes and depth are joined to frames by stamp while both stream past, so a bag's
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from . import messages as msg
 
 T = TypeVar("T")
 Reader = Callable[[BagFile, RawMessage], tuple[int, T]]  # stamp in ns and what the message says
-_WINDOW = 128  # messages kept for frames that come a little out of order
+_WINDOW = 128  # messages kept at most: some come a little out of order
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class NoTruth:
 
 
 class Stream(Generic[T]):
-    """Messages of one topic, asked for by ascending stamps; keeps a short window only."""
+    """Messages of one topic, asked for by ascending stamps; keeps what a later frame may still need."""
 
     def __init__(self, items: Iterator[tuple[int, T]]) -> None:
         self._items = items
@@ -96,25 +97,25 @@ class Stream(Generic[T]):
 
     def near(self, stamp_ns: int, tolerance_ns: int) -> T | None:
         """The item whose stamp is nearest to ``stamp_ns``, if within the tolerance."""
-        self._read_past(stamp_ns + tolerance_ns)
+        self._move(stamp_ns - tolerance_ns, stamp_ns + tolerance_ns)
         best = min(self._window, key=lambda s: abs(s - stamp_ns), default=None)
         return self._window[best] if best is not None and abs(best - stamp_ns) <= tolerance_ns else None
 
     def before(self, stamp_ns: int, age_ns: int) -> T | None:
         """The newest item not after ``stamp_ns`` and not older than ``age_ns``."""
-        self._read_past(stamp_ns)
+        self._move(stamp_ns - age_ns, stamp_ns)
         best = max((s for s in self._window if s <= stamp_ns), default=None)
         return self._window[best] if best is not None and stamp_ns - best <= age_ns else None
 
-    def _read_past(self, stamp_ns: int) -> None:
-        while self._newest_ns <= stamp_ns:
-            item = next(self._items, None)
-            if item is None:
-                return
+    def _move(self, from_ns: int, past_ns: int) -> None:
+        """Read on past ``past_ns``, and forget what is older than ``from_ns``."""
+        while self._newest_ns <= past_ns and (item := next(self._items, None)) is not None:
             self._window[item[0]] = item[1]
             self._newest_ns = max(self._newest_ns, item[0])
             if len(self._window) > _WINDOW:
                 del self._window[next(iter(self._window))]
+        for stamp_ns in [s for s in self._window if s < from_ns]:
+            del self._window[stamp_ns]
 
 
 class BagTruth(NoTruth):
@@ -176,7 +177,7 @@ class BagTruth(NoTruth):
     def poses(self) -> PoseTruth | None:
         if not self._pose_topic:
             return None
-        stamps, positions, quaternions = [], [], []
+        stamps, values = array("q"), array("d")  # position and quaternion: odometry may come at hundreds of Hz
         with BagFile(self._path) as bag:
             for raw in bag.messages([self._pose_topic]):
                 try:
@@ -189,12 +190,12 @@ class BagTruth(NoTruth):
                 if raw.msgtype == msg.ODOMETRY and not message.child_frame_id.endswith("optical"):  # body FLU
                     quaternion = quaternion_from_matrix(matrix_from_quaternion(quaternion) @ BODY_FROM_OPTICAL)
                 stamps.append(stamp_ns)
-                positions.append(position)
-                quaternions.append(quaternion / np.linalg.norm(quaternion))
+                values.extend((*position, *quaternion / np.linalg.norm(quaternion)))
         if not stamps:
             return None
-        order = np.unique(np.array(stamps, np.int64), return_index=True)[1]
-        return PoseTruth(np.array(stamps, np.int64)[order], np.array(positions)[order], np.array(quaternions)[order])
+        known, order = np.unique(np.frombuffer(stamps, np.int64), return_index=True)
+        rows = np.frombuffer(values).reshape(-1, 7)[order]
+        return PoseTruth(known, rows[:, :3], rows[:, 3:])
 
     def close(self) -> None:
         for bag in self._bags:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import MissingDependency
-from .metrics.detection import NAMES, score_files
+from .metrics.detection import NAMES
 from .metrics.target import score_target
 
 AGREE = 1e-6
@@ -44,6 +45,35 @@ def _apart(a: dict[str, Any], b: dict[str, Any]) -> float:
     if any((a[n] is None) != (b[n] is None) for n in NAMES):
         return float("inf")
     return float(max(abs(a[n] - b[n]) for n in NAMES if a[n] is not None))
+
+
+def score_files(annotations: Path, detections: Path) -> dict[str, Any]:
+    """The same numbers (of NAMES, and per class AP) by the reference library, from exported files.
+
+    Raises:
+        MissingDependency: faster-coco-eval is not installed.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as e:
+        raise MissingDependency(f"verification of COCO scores ({e})", "the package faster-coco-eval",
+                                "pip install faster-coco-eval") from e
+    results = json.loads(detections.read_text())
+    with contextlib.redirect_stdout(io.StringIO()):  # the library reports its progress there
+        truth = COCO(str(annotations))
+        if not truth.dataset["annotations"] or not results:
+            return {}
+        found = truth.loadRes(results)
+        scores: dict[str, Any] = {}
+        for name, use_categories in (("", 1), ("any_class", 0)):
+            run = COCOeval_faster(truth, found, "bbox", print_function=lambda *_: None)
+            run.params.useCats = use_categories
+            run.evaluate()
+            run.accumulate()
+            run.summarize()
+            values = {n: None if v < 0 else float(v) for n, v in zip(NAMES, run.stats[:12], strict=True)}
+            scores.update({name: values} if name else values)
+    return scores
 
 
 def score_tracks_by_files(gt: Path, tracks: Path, frames: int) -> dict[str, float]:

@@ -31,7 +31,8 @@ class WorstFrames:
     def offer(self, kind: str, badness: float, caption: str, result: FrameResult, truth: BoxTruth | None) -> None:
         """Show a frame to the collection; a picture is drawn only if it is among the worst so far."""
         heap = self._heaps.setdefault(kind, [])
-        if badness <= 0 or (len(heap) >= self._config.worst_frames and badness <= heap[0][0]):
+        full = len(heap) >= self._config.worst_frames
+        if badness <= 0 or not self._config.worst_frames or (full and badness <= heap[0][0]):
             return
         near = [h for h in heap if abs(h[4] - result.frame.stamp_ns) < APART_NS]
         if any(h[0] >= badness for h in near):

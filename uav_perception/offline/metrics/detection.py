@@ -1,15 +1,14 @@
 """COCO AP and AR from packed rows, frame by frame: the field's algorithm in memory that a long bag does not fill.
 
-COCO's evaluator (Lin et al. 2014; rules as published with the COCO API) holds every box as a Python object. Here a box
-is a few dozen bytes, so hours of video can be scored. ``score_files`` runs the reference library on the exported files;
-``evaluate --verify`` and the tests compare both.
+COCO's evaluator (Lin et al. 2014; rules as published with the COCO API) holds every box as a Python object. Here frames
+stream past; of every box a record of two dozen bytes goes to disk, to be walked through by falling score in the end.
+``evaluate --verify`` and the tests compare with the reference library on the exported files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MissingDependency
+from ..rows import Blocks, Table, frames_of_both
 
 F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100", "AR_small", "AR_medium",
          "AR_large")  # the order of COCO's summary
@@ -27,30 +27,61 @@ THRESHOLDS: F64 = np.linspace(0.5, 0.95, 10)
 RECALLS: F64 = np.linspace(0.0, 1.0, 101)
 AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # all, small, medium, large; px^2
 MAX_FOUND = (1, 10, 100)
+_BITS = len(AREAS) * len(THRESHOLDS)
+_RECORD = np.dtype([("score", "f8"), ("rank", "u1"), ("matched", "u1", _BITS // 8), ("ignored", "u1", _BITS // 8)])
+_SORTED = 1 << 16  # records sorted at once
+_STEP = 2048  # records counted at once
 
 
-def score_boxes(truth: F64, found: F64, names: list[str]) -> dict[str, Any]:
+def score_boxes(truth: Blocks, found: Blocks, names: list[str], folder: Path | None = None) -> dict[str, Any]:
     """COCO scores (0..1; None where there is no truth of that size), per class AP, and PR curves at IoU 0.5.
 
     Args:
-        truth: (N, >=7) rows image id, index into ``names``, x, y, w, h, ignore 0/1; ascending image ids.
-        found: (M, 7) rows image id, index into ``names``, x, y, w, h, score; ascending image ids.
+        truth: (N, >=7) rows image id, index into ``names``, x, y, w, h, ignore 0/1.
+        found: (M, 7) rows image id, index into ``names``, x, y, w, h, score.
         names: the classes.
+        folder: where records are kept meanwhile; default: the system's temporary folder.
 
     Returns:
         The summary, and the same with all classes taken for one under ``any_class``.
     """
-    objects = int((truth[:, 6] == 0).sum())
-    scores: dict[str, Any] = {"objects": objects, "detections": len(found)}
-    if not len(truth):
-        return {**scores, "note": "no objects in the truth"}
-    tables = [_accumulate(truth[truth[:, 1] == k], found[found[:, 1] == k]) for k in range(len(names))]
-    scores.update(_summary(tables))
-    scores["per_class"] = {n: _mean([t.precision[:, :, 0]]) for n, t in zip(names, tables, strict=True)}
-    scores["pr_curve"] = {n: _curve(t) for n, t in zip(names, tables, strict=True) if t.objects[0]}
-    together = _accumulate(*(t[np.lexsort((t[:, 1], t[:, 0]))] for t in (truth, found)))  # ties: in COCO's order
-    scores["any_class"] = {**_summary([together]), "pr_curve": _curve(together)}
+    with tempfile.TemporaryDirectory(prefix=".records", dir=folder) as scratch:
+        tallies = [_Tally(Path(scratch)) for _ in names]
+        together = _Tally(Path(scratch))
+        objects = boxes = crowds = 0
+        for _, true, seen in frames_of_both(truth, found):
+            boxes += len(seen)
+            crowds += int((true[:, 6] != 0).sum())
+            objects += int((true[:, 6] == 0).sum())
+            _add_frame(true, seen, tallies, together)
+        scores: dict[str, Any] = {"objects": objects, "detections": boxes}
+        if not objects + crowds:
+            return {**scores, "note": "no objects in the truth"}
+        tables = [t.finish() for t in tallies]
+        scores.update(_summary(tables))
+        scores["per_class"] = {n: _mean([t.precision[:, :, 0]]) for n, t in zip(names, tables, strict=True)}
+        scores["pr_curve"] = {n: _curve(t) for n, t in zip(names, tables, strict=True) if t.objects[0]}
+        whole = together.finish()
+        scores["any_class"] = {**_summary([whole]), "pr_curve": _curve(whole)}
     return scores
+
+
+def _add_frame(truth: F64, found: F64, tallies: list[_Tally], together: _Tally) -> None:
+    """Match one frame's boxes, within their classes and all for one; ties are taken in COCO's order, class by class."""
+    truth, found = (rows[np.argsort(rows[:, 1], kind="stable")] for rows in (truth, found))
+    found = found[np.argsort(-found[:, 6], kind="stable")]
+    overlap = _overlap(found[:, 2:6], truth[:, 2:6], truth[:, 6] != 0)
+    together.add(truth, found[:MAX_FOUND[-1]], *_match(truth, found[:MAX_FOUND[-1]], overlap[:MAX_FOUND[-1]]))
+    same = found[:, 1:2] == truth[None, :, 1]
+    kinds, counts = np.unique(np.concatenate([found[:, 1], truth[:, 1]]), return_counts=True)
+    keep = np.ones(len(found), bool)
+    for kind in kinds[counts > MAX_FOUND[-1]]:
+        keep[np.flatnonzero(found[:, 1] == kind)[MAX_FOUND[-1]:]] = False
+    found = found[keep]
+    matched, ignored = _match(truth, found, np.where(same, overlap, 0.0)[keep])
+    for kind in kinds.astype(int):
+        mine = found[:, 1] == kind
+        tallies[kind].add(truth[truth[:, 1] == kind], found[mine], matched[mine], ignored[mine])
 
 
 @dataclass(frozen=True)
@@ -62,37 +93,85 @@ class _Accumulated:
     objects: tuple[int, ...]
 
 
-def _accumulate(truth: F64, found: F64) -> _Accumulated:
-    images = np.unique(np.concatenate([truth[:, 0], found[:, 0]]))
-    rank = np.zeros(len(found), np.int16)
-    keep = np.zeros(len(found), bool)
-    matched = np.zeros((len(found), len(AREAS), len(THRESHOLDS)), bool)
-    ignored = np.zeros_like(matched)
-    truth_at, found_at = (np.searchsorted(t[:, 0], [images, images + 1]) for t in (truth, found))
-    for i in range(len(images)):
-        (a, b), (c, d) = truth_at[:, i], found_at[:, i]
-        order = c + np.argsort(-found[c:d, 6], kind="stable")[:MAX_FOUND[-1]]
-        keep[order], rank[order] = True, np.arange(len(order))
-        matched[order], ignored[order] = _match(truth[a:b], found[order])
-    order = np.argsort(-found[:, 6], kind="stable")
-    order = order[keep[order]]
-    matched, ignored, rank = matched[order], ignored[order], rank[order]
-    precision = np.full((len(THRESHOLDS), len(RECALLS), len(AREAS)), -1.0)
-    recall = np.full((len(THRESHOLDS), len(AREAS), len(MAX_FOUND)), -1.0)
-    objects = tuple(int((~_outside(truth, area) & (truth[:, 6] == 0)).sum()) for area in AREAS)
-    for k, count in enumerate(objects):
-        for m, most in enumerate(MAX_FOUND):
-            first = rank < most
-            if count:
-                hits = (matched & ~ignored)[first, k].cumsum(axis=0, dtype=np.float64)
-                wrong = (~matched & ~ignored)[first, k].cumsum(axis=0, dtype=np.float64)
-                recall[:, k, m] = hits[-1] / count if len(hits) else 0.0
-                if most == MAX_FOUND[-1]:
-                    precision[:, :, k] = _interpolate(hits, wrong, count)
-    return _Accumulated(precision, recall, objects)
+class _Tally:
+    """What became of every box of one class."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._records = Table(folder, _RECORD)
+        self._objects = np.zeros(len(AREAS), np.int64)
+
+    def add(self, truth: F64, found: F64, matched: Bool, ignored: Bool) -> None:
+        """Boxes of one frame, best first; (D, areas, thresholds) whether each is right, and whether it is to count."""
+        count = truth[:, 6] == 0
+        self._objects += [int((~_outside(truth, area) & count).sum()) for area in AREAS]
+        records = np.zeros(len(found), _RECORD)
+        records["score"], records["rank"] = found[:, 6], np.arange(len(found))
+        records["matched"] = np.packbits(matched.reshape(-1, _BITS), axis=1)
+        records["ignored"] = np.packbits(ignored.reshape(-1, _BITS), axis=1)
+        self._records.append(records)
+
+    def finish(self) -> _Accumulated:
+        """Precision and recall as the score falls; precision at a recall is the best from there on."""
+        shape = len(AREAS), len(THRESHOLDS)
+        hits, wrong = np.zeros(shape), np.zeros(shape)
+        first_hits = np.zeros((len(MAX_FOUND), *shape))
+        best = np.zeros((*shape, len(RECALLS)))
+        counted = [k for k, n in enumerate(self._objects) if n]
+        for piece in _descending(self._records, self._folder):
+            for part in np.split(piece, range(_STEP, len(piece), _STEP)):
+                matched, ignored = (np.unpackbits(part[name], axis=1).reshape(-1, *shape).astype(bool)
+                                    for name in ("matched", "ignored"))
+                right, false = matched & ~ignored, ~matched & ~ignored
+                for m, most in enumerate(MAX_FOUND):
+                    first_hits[m] += right[part["rank"] < most].sum(axis=0)
+                for k in counted:
+                    up, down = hits[k] + np.cumsum(right[:, k], axis=0), wrong[k] + np.cumsum(false[:, k], axis=0)
+                    best[k] = np.maximum(best[k], _precision_from(up / self._objects[k],
+                                                                  up / (up + down + np.spacing(1))))
+                    hits[k], wrong[k] = up[-1], down[-1]
+        precision = np.full((len(THRESHOLDS), len(RECALLS), len(AREAS)), -1.0)
+        recall = np.full((len(THRESHOLDS), len(AREAS), len(MAX_FOUND)), -1.0)
+        for k in counted:
+            precision[:, :, k] = best[k]
+            recall[:, k] = first_hits[:, k].T / self._objects[k]
+        return _Accumulated(precision, recall, tuple(self._objects.tolist()))
 
 
-def _match(truth: F64, found: F64) -> tuple[Bool, Bool]:
+def _precision_from(recall: F64, precision: F64) -> F64:
+    """(thresholds, 101) best precision of the (N, thresholds) given whose recall is at least ``RECALLS``, else 0."""
+    out = np.zeros((len(THRESHOLDS), len(RECALLS)))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    for t in range(len(THRESHOLDS)):
+        at = np.searchsorted(recall[:, t], RECALLS, side="left")
+        known = at < len(recall)
+        out[t, known] = best[at[known], t]
+    return out
+
+
+def _descending(records: Table, folder: Path) -> Iterator[NDArray[Any]]:
+    """Records by falling score, equal ones as they came, in pieces: a bucket sort on disk."""
+    if not len(records):
+        return
+    if len(records) <= _SORTED:
+        rows = records.rows()
+        yield rows[np.argsort(-rows["score"], kind="stable")]
+        return
+    sample = np.concatenate([piece["score"][::64].copy() for piece in records])
+    edges = np.unique(np.quantile(sample, np.linspace(0, 1, 9), method="nearest"))
+    buckets = [Table(folder, _RECORD) for _ in range(2 * len(edges) + 1)]  # even: between two edges, odd: on an edge
+    for piece in records:
+        place = sum(np.searchsorted(edges, piece["score"], side=side) for side in ("left", "right"))
+        for k in np.unique(place):
+            buckets[k].append(piece[place == k])
+    for bucket in buckets:
+        bucket.flush()
+    for k in reversed(range(len(buckets))):
+        yield from buckets[k] if k % 2 else _descending(buckets[k], folder)
+        buckets[k].close()
+
+
+def _match(truth: F64, found: F64, overlap: F64) -> tuple[Bool, Bool]:
     """(D, areas, thresholds) whether each box, best first, takes an object, and whether it is not to be counted."""
     outside = np.array([_outside(found, area) for area in AREAS]).T
     matched = np.zeros((len(found), len(AREAS), len(THRESHOLDS)), bool)
@@ -100,19 +179,18 @@ def _match(truth: F64, found: F64) -> tuple[Bool, Bool]:
     if not len(truth) or not len(found):
         return matched, ignored
     crowd = truth[:, 6] != 0
-    iou = _overlap(found[:, 2:6], truth[:, 2:6], crowd)
     skip = np.array([_outside(truth, area) | crowd for area in AREAS])[:, None, :]  # (areas, 1, G)
-    near = iou >= THRESHOLDS[0]
+    near = overlap >= THRESHOLDS[0]
     alone = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None]  # pairs no other box contests
     rows, g = np.nonzero(alone)
-    hit = iou[rows, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
+    hit = overlap[rows, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
     matched[rows], ignored[rows] = hit, np.where(hit, skip[:, 0, g].T[:, :, None], ignored[rows])
     taken = np.zeros((len(AREAS), len(THRESHOLDS), len(truth)), bool)
     area_index, threshold_index = np.indices(taken.shape[:2])
     for d in np.flatnonzero(near.any(axis=1) & ~alone.any(axis=1)):
-        free = (iou[d] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd | ~taken)
+        free = (overlap[d] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd | ~taken)
         # objects that count come before those that do not; among equals the last wins, as in COCO's loop
-        worth = np.where(free, iou[d] + np.where(skip, 0.0, 2.0), -1.0)[:, :, ::-1]
+        worth = np.where(free, overlap[d] + np.where(skip, 0.0, 2.0), -1.0)[:, :, ::-1]
         best = len(truth) - 1 - worth.argmax(axis=2)
         hit = worth.max(axis=2) >= 0
         matched[d] = hit
@@ -136,19 +214,6 @@ def _outside(rows: F64, area: tuple[float, float]) -> Bool:
     return np.asarray((size < area[0]) | (size > area[1]))
 
 
-def _interpolate(hits: F64, wrong: F64, count: int) -> F64:
-    """(thresholds, 101) precision at the recalls, made non-increasing; 0 beyond the last recall."""
-    out = np.zeros((len(THRESHOLDS), len(RECALLS)))
-    for t in range(len(THRESHOLDS)):
-        recall = hits[:, t] / count
-        precision = hits[:, t] / (hits[:, t] + wrong[:, t] + np.spacing(1))
-        precision = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(recall, RECALLS, side="left")
-        known = at < len(recall)
-        out[t, known] = precision[at[known]]
-    return out
-
-
 def _summary(tables: list[_Accumulated]) -> dict[str, float | None]:
     p, r = [t.precision for t in tables], [t.recall for t in tables]
     values = [_mean([x[:, :, 0] for x in p]), _mean([x[0, :, 0] for x in p]), _mean([x[5, :, 0] for x in p]),
@@ -167,32 +232,3 @@ def _mean(tables: list[F64]) -> float | None:
 def _curve(table: _Accumulated) -> list[float]:
     """Precision at the 101 recalls 0, 0.01 ... 1, IoU 0.5."""
     return [round(float(p), 6) for p in np.maximum(table.precision[0, :, 0], 0)]
-
-
-def score_files(annotations: Path, detections: Path) -> dict[str, Any]:
-    """The same numbers (of NAMES, and per class AP) by the reference library, from exported files.
-
-    Raises:
-        MissingDependency: faster-coco-eval is not installed.
-    """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as e:
-        raise MissingDependency(f"verification of COCO scores ({e})", "the package faster-coco-eval",
-                                "pip install faster-coco-eval") from e
-    results = json.loads(detections.read_text())
-    with contextlib.redirect_stdout(io.StringIO()):  # the library reports its progress there
-        truth = COCO(str(annotations))
-        if not truth.dataset["annotations"] or not results:
-            return {}
-        found = truth.loadRes(results)
-        scores: dict[str, Any] = {}
-        for name, use_categories in (("", 1), ("any_class", 0)):
-            run = COCOeval_faster(truth, found, "bbox", print_function=lambda *_: None)
-            run.params.useCats = use_categories
-            run.evaluate()
-            run.accumulate()
-            run.summarize()
-            values = {n: None if v < 0 else float(v) for n, v in zip(NAMES, run.stats[:12], strict=True)}
-            scores.update({name: values} if name else values)
-    return scores

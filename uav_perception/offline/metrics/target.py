@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...geometry import box_iou
-
 F64 = NDArray[np.float64]
 OVERLAPS: F64 = np.arange(0, 1.05, 0.05)  # 21 thresholds, compared with strict >
 DISTANCES_PX: F64 = np.arange(0, 51, 1.0)
@@ -37,5 +35,7 @@ def score_target(truth_xywh: F64, found_xywh: F64) -> dict[str, Any]:
 
 def overlaps(truth_xywh: F64, found_xywh: F64) -> F64:
     """(N,) intersection over union of pairs; 0 where there is no result."""
-    a, b = (np.hstack([x[:, :2], x[:, :2] + x[:, 2:]]) for x in (truth_xywh, np.nan_to_num(found_xywh)))
-    return np.array([box_iou(p, q)[0, 0] for p, q in zip(a, b, strict=True)])
+    a, b = (np.stack([x[:, :2], x[:, :2] + x[:, 2:]]) for x in (truth_xywh, np.nan_to_num(found_xywh)))
+    inter = np.clip(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), 0, None).prod(axis=1)
+    union = (a[1] - a[0]).prod(axis=1) + (b[1] - b[0]).prod(axis=1) - inter
+    return np.asarray(inter / np.maximum(union, 1e-12))
