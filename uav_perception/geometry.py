@@ -21,9 +21,8 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> F64:
     """Intersection over union of (N, 4) and (M, 4) xyxy boxes, as (N, M)."""
     p = np.asarray(a, dtype=np.float64).reshape(-1, 4)
     q = np.asarray(b, dtype=np.float64).reshape(-1, 4)
-    top_left = np.maximum(p[:, None, :2], q[None, :, :2])
-    bottom_right = np.minimum(p[:, None, 2:], q[None, :, 2:])
-    inter = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+    width, height = (np.minimum.outer(p[:, k + 2], q[:, k + 2]) - np.maximum.outer(p[:, k], q[:, k]) for k in (0, 1))
+    inter = width.clip(0) * height.clip(0)
     union = box_area(p)[:, None] + box_area(q)[None] - inter
     return np.asarray(inter / np.maximum(union, 1e-12))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..geometry import box_iou
 from ..records import F32, I32, U8
+from .nms import suppress
 
 Found = tuple[F32, F32, I32]  # boxes (N, 4) xyxy, scores (N,), classes (N,)
 VIEWS = 4  # as it is, mirrored, turned a quarter counter-clockwise, turned by half
@@ -45,23 +45,18 @@ def fuse(views: Sequence[Found], group: I32, iou: float, limit: int) -> Found:
     """
     xyxy, score, class_id = (np.concatenate(p) for p in zip(*views, strict=True))
     view = np.repeat(np.arange(len(views)), [len(v[1]) for v in views])
-    free = np.ones(len(score), bool)
-    boxes, scores, classes = [], [], []
-    for best in np.argsort(-score, kind="stable"):
-        if not free[best]:
-            continue
-        near = np.flatnonzero(free & (group[class_id] == group[class_id[best]]))
-        near = near[box_iou(xyxy[best], xyxy[near])[0] > iou]
-        free[near] = free[best] = False
-        members = _best_of_each(near, view, score) if len(near) else np.array([best])
-        boxes.append(np.average(xyxy[members], axis=0, weights=np.maximum(score[members], 1e-9)))
-        scores.append(float(score[members].sum()) / len(views))
-        classes.append(class_id[best])
-    order = np.argsort(-np.array(scores), kind="stable")[:limit]
-    return (np.array(boxes, np.float32).reshape(-1, 4)[order], np.array(scores, np.float32)[order],
-            np.array(classes, np.int32)[order])
-
-
-def _best_of_each(members: NDArray[np.int64], view: NDArray[np.int64], score: F32) -> NDArray[np.int64]:
-    ranked = members[np.argsort(-score[members], kind="stable")]
-    return np.asarray(ranked[np.unique(view[ranked], return_index=True)[1]])
+    heads = suppress(xyxy, score, group[class_id], iou, 2 * limit)
+    overlap = box_iou(xyxy[heads], xyxy) * (group[class_id[heads]][:, None] == group[class_id])
+    overlap[np.arange(len(heads)), heads] = 1 + iou  # boxes without area too
+    near = np.flatnonzero(overlap.max(0, initial=0.0) > iou)
+    near = near[np.argsort(-score[near], kind="stable")]
+    owner = (overlap[:, near] > iou).argmax(0) if len(near) else near  # the best-scored one, as in suppression
+    _, first = np.unique(owner * len(views) + view[near], return_index=True)  # the best of each object and view
+    owner, members = owner[first], near[first]
+    weight = score[members].astype(np.float64)
+    total = np.bincount(owner, weight, len(heads))
+    summed = np.stack([np.bincount(owner, weight * xyxy[members, k], len(heads)) for k in range(4)], 1)
+    mean = summed / np.maximum(total, 1e-12)[:, None]
+    ranked = np.argsort(-total, kind="stable")[:limit]
+    return (mean[ranked].astype(np.float32), (total[ranked] / len(views)).astype(np.float32),
+            class_id[heads[ranked]])
