@@ -14,6 +14,9 @@ from ..records import F64, U8, Bool
 
 I64 = NDArray[np.int64]
 _LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
+_FEW = 0.4  # share of corners followed below which the frames may be too far apart
+_WIDE_PX = 800  # pictures are matched at this width at most
+_REST = 32  # frames for which descriptors are left alone at most after they did not help
 
 
 def lookup(ids: I64, wanted: I64) -> tuple[I64, Bool]:
@@ -47,6 +50,8 @@ class FeatureTracks:
         self.px = np.zeros((0, 2), np.float32)
         self._gray: U8 | None = None
         self._next_id = 0
+        self._described: Described | None = None  # the newest image, where it was
+        self._vain = self._rest = 0  # looks in a row that did not help, frames until the next
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -55,19 +60,37 @@ class FeatureTracks:
 
     def advance(self, gray: U8) -> None:
         """Follow every corner into ``gray`` (H, W); those that are lost disappear from ``ids``."""
-        previous = self._gray
+        previous, known = self._gray, self._described
+        self._described = None
         if previous is not None and len(self.px):
             gray = match_brightness(gray, previous)
             there, good = self._follow(previous, gray, None)
-            if good.mean() < 0.4:  # too far apart: match descriptors for a first guess
-                homography = wide_homography(previous, gray)
-                if homography is not None:
-                    guess = cv2.perspectiveTransform(self.px[:, None], homography)[:, 0].astype(np.float32)
-                    there_wide, good_wide = self._follow(previous, gray, guess)
-                    if good_wide.sum() > good.sum():
-                        there, good = there_wide, good_wide
+            there, good = self._look_wide(previous, gray, there, good, known)
             self.ids, self.px = self.ids[good], there[good]
         self._gray = gray
+
+    def _look_wide(self, previous: U8, gray: U8, there: NDArray[np.float32], good: Bool, known: Described | None
+                   ) -> tuple[NDArray[np.float32], Bool]:
+        """Where few corners were followed, match descriptors for a first guess and follow from there.
+
+        Corners are also lost where frames are near and the scene is to blame; then this does not help and costs as much
+        as all the rest, so it is tried again ever more rarely, unless hardly a corner is followed.
+        """
+        share, self._rest = float(good.mean()), max(0, self._rest - 1)
+        if share >= _FEW or (self._rest and share >= _FEW / 2):
+            return there, good
+        self._described = describe(gray)
+        homography = wide_homography(known or describe(previous), self._described)
+        gain = 0.0
+        if homography is not None:
+            guess = cv2.perspectiveTransform(self.px[:, None], homography)[:, 0].astype(np.float32)
+            there_wide, good_wide = self._follow(previous, gray, guess)
+            gain = good_wide.mean() - share
+            if gain > 0:
+                there, good = there_wide, good_wide
+        self._vain = 0 if gain > 0.1 * share else self._vain + 1
+        self._rest = min(2**self._vain, _REST) if self._vain else 0
+        return there, good
 
     def _follow(self, previous: U8, gray: U8, guess: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], Bool]:
         size = (self.window_px, self.window_px)
@@ -110,21 +133,27 @@ class FeatureTracks:
         self._next_id += len(corners)
 
 
-def wide_homography(previous: U8, gray: U8) -> F64 | None:
-    """Rough map (3, 3) of previous pixels to current ones from matched SIFT descriptors, or None when too few agree."""
-    shrink = min(1.0, 800.0 / max(gray.shape))
-    sift = cv2.SIFT.create(800)
-    pairs = []
-    for image in (previous, gray):
-        small = image if shrink == 1.0 else cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        pairs.append(sift.detectAndCompute(small, None))
-    (ka, da), (kb, db) = pairs
-    if da is None or db is None or len(ka) < 20 or len(kb) < 20:
+Described = tuple[NDArray[np.float32], NDArray[np.float32]]  # (N, 2) px in the whole picture, and (N, 128) of each
+
+
+def describe(gray: U8) -> Described:
+    """SIFT keypoints and descriptors of a picture."""
+    shrink = min(1.0, _WIDE_PX / max(gray.shape))
+    small = gray if shrink == 1.0 else cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    keypoints, descriptors = cv2.SIFT.create(800).detectAndCompute(small, None)
+    if descriptors is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+    return np.array([k.pt for k in keypoints], np.float32) / np.float32(shrink), np.asarray(descriptors, np.float32)
+
+
+def wide_homography(before: Described, now: Described) -> F64 | None:
+    """Rough map (3, 3) of previous pixels to current ones from matched descriptors, or None when too few agree."""
+    if min(len(before[0]), len(now[0])) < 20:
         return None
-    best = [m for m, *n in cv2.BFMatcher(cv2.NORM_L2).knnMatch(da, db, k=2) if n and m.distance < 0.75 * n[0].distance]
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(before[1], now[1], k=2)
+    best = [m for m, *n in pairs if n and m.distance < 0.75 * n[0].distance]
     if len(best) < 15:
         return None
-    p = np.array([ka[m.queryIdx].pt for m in best]) / shrink
-    q = np.array([kb[m.trainIdx].pt for m in best]) / shrink
+    p, q = before[0][[m.queryIdx for m in best]], now[0][[m.trainIdx for m in best]]
     found, mask = cv2.findHomography(p, q, cv2.RANSAC, 8.0)
     return None if found is None or mask.sum() < 15 else np.asarray(found, np.float64)
