@@ -1,7 +1,8 @@
 """All stages over all frames of one recording: every stage sees every frame, in order.
 
-The next frames are decoded and detected on a second thread meanwhile; neither remembers earlier frames, so that changes
-nothing but the time. Depth and motion, which no other stage waits for, may be measured in another process.
+The next frames are decoded and detected on a second thread meanwhile, and what is recorded of them is read; none of
+that remembers earlier frames, so that changes nothing but the time. Depth and motion, which no other stage waits for,
+may be measured in another process.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ STAGES = ("detector", "tracker", "depth_pose")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A decoded frame, and what the detector says down to the score floor."""
+    """A decoded frame, its true boxes, and what the detector says down to the score floor or what was recorded."""
 
     frame: Frame
     detections: Detections | None
+    class_names: tuple[str, ...]  # of the detections
+    truth: BoxTruth | None
     elapsed_ns: dict[str, int]
 
 
@@ -68,13 +71,18 @@ class Stages:
         self._locked: str | None = None
 
     def _prepare(self) -> Generator[Prepared, None, None]:
-        """Decode and detect: neither remembers earlier frames."""
-        detector, started = self._pipeline.detector, time.perf_counter_ns()
+        """Decode and detect, or read what was detected when the flight was recorded."""
+        detector, truth, started = self._pipeline.detector, self._recording.truth, time.perf_counter_ns()
+        names: tuple[str, ...] = detector.class_names if detector else ()
         while (frame := self._recording.camera.read(timeout_s=60.0)) is not None:
             decoded = time.perf_counter_ns()
             detections = detector.detect(frame) if detector else None
             took = {"decode": decoded - started, "detector": time.perf_counter_ns() - decoded}
-            yield Prepared(frame, detections, took)
+            recorded = truth.recorded_detections(frame.stamp_ns) if detector is None else None
+            if recorded is not None:
+                names = tuple(dict.fromkeys((*names, *recorded.names)))
+                detections = _as_detections(recorded, names, frame.stamp_ns)
+            yield Prepared(frame, detections, names, truth.boxes(frame.stamp_ns), took)
             started = time.perf_counter_ns()
 
     def __iter__(self) -> Generator[Followed, None, None]:
@@ -96,25 +104,15 @@ class Stages:
                 yield _joined(*waiting.popleft())
 
     def _follow(self) -> Generator[Followed, None, None]:
-        """Follow what was detected, here or when the flight was recorded; lock the target when it appears."""
-        names = self._pipeline.detector.class_names if self._pipeline.detector else ()
-        truth = self._recording.truth
-        frames = self._prepare()
-        if self._pipeline.detector is not None:  # decoding alone is not worth a second thread
-            frames = ahead(frames, self._most)
-        with contextlib.closing(frames):
+        """Follow what was detected; lock the target when it appears."""
+        with contextlib.closing(ahead(self._prepare(), self._most)) as frames:
             for one in frames:
                 stamp_ns, scored = one.frame.stamp_ns, one.detections
-                recorded = truth.recorded_detections(stamp_ns) if self._pipeline.detector is None else None
-                if recorded is not None:
-                    names = tuple(dict.fromkeys((*names, *recorded.names)))
-                    scored = _as_detections(recorded, names, stamp_ns)
                 flown = _above(scored, self._score_min) if scored is not None else Detections.empty(stamp_ns)
-                result = self._pipeline.follow(one.frame, flown, truth.height_agl_m(stamp_ns))
+                result = self._pipeline.follow(one.frame, flown, self._recording.truth.height_agl_m(stamp_ns))
                 result = dataclasses.replace(result, elapsed_ns={**one.elapsed_ns, **result.elapsed_ns})
-                boxes = truth.boxes(stamp_ns)
-                just_locked = self._locked is None and boxes is not None and self._lock(boxes)
-                yield Followed(result, scored, boxes, names, self._locked, just_locked)
+                just_locked = self._locked is None and one.truth is not None and self._lock(one.truth)
+                yield Followed(result, scored, one.truth, one.class_names, self._locked, just_locked)
 
     def _lock(self, truth: BoxTruth) -> bool:
         """Lock the target the options ask for, at its first appearance."""
