@@ -65,6 +65,16 @@ def test_truncated_mcap_gives_its_beginning(tmp_path: Path, compression: str) ->
     assert "cut short" in notes and "could be read" in notes and "\n" not in notes
 
 
+@pytest.mark.parametrize("compression", ["chunk", "file"])
+def test_what_is_compressed_is_read_up_to_the_cut(tmp_path: Path, compression: str) -> None:
+    path = write_scene(tmp_path / "t", 25, compression=compression)  # less than a chunk
+    file = next(f for f in path.iterdir() if f.suffix != ".yaml")
+    file.write_bytes(file.read_bytes()[:file.stat().st_size * 3 // 4])
+    stamps, images, notes = read(path)
+    assert 5 < len(stamps) < 25 and np.array_equal(images[-1], scene(len(images) - 1)[0])
+    assert "incomplete" in notes or "cut short" in notes
+
+
 def test_missing_index(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "t", 20)
     file = next(path.glob("*.mcap"))
@@ -120,7 +130,7 @@ def test_truncated_sqlite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", ["empty", "garbage", "nothing", "no_messages", "other_suffix", "no_images",
-                                  "only_name"])
+                                  "only_name", "no_camera"])
 def test_refused_in_one_line(tmp_path: Path, make: str) -> None:
     path = tmp_path / "t.mcap"
     if make == "empty":
@@ -136,12 +146,16 @@ def test_refused_in_one_line(tmp_path: Path, make: str) -> None:
     elif make == "no_images":
         with BagWriter(path) as bag:
             bag.write("/truth/pose", msg.pose_stamped(np.zeros(3), np.array([1.0, 0, 0, 0]), 5), 5)
+    elif make == "no_camera":
+        with BagWriter(path) as bag:
+            bag.write("/thing", msg.raw_image(np.zeros((4, 4), np.float32), "32FC1", 5, "c"), 5)
     elif make == "only_name":
         path = tmp_path / "t"
         path.mkdir()
     with pytest.raises(BagError) as said:
         BagPictures(path)
     assert "\n" not in str(said.value) and str(path) in str(said.value)
+    assert make != "no_camera" or "/thing (32FC1)" in str(said.value)
 
 
 def test_gaps_duplicate_and_backward_stamps(tmp_path: Path) -> None:

@@ -118,19 +118,28 @@ class BagPictures:
         if len(cameras) > 1:  # a camera proper has its CameraInfo beside it
             with_info = [t for t in cameras if self._beside(t.name) in self.bag.topics]
             cameras = with_info or cameras
+        if not cameras:
+            kinds = ", ".join(f"{t.name} ({self._kind(t) or 'nothing that decodes'})" for t in images)
+            raise BagError(f"bag {self.bag.path} whose images are no camera's: {kinds}",
+                           "a colour, grey, Bayer or YUV encoding, or JPEG, PNG, WebP",
+                           "record the camera's topic too, or name it: --image-topic")
         if len(cameras) != 1:
-            names = ", ".join(t.name for t in cameras or images)
+            names = ", ".join(t.name for t in cameras)
             raise BagError(f"bag {self.bag.path} with {len(cameras)} camera topics ({names})", "exactly one",
                            "name it: --image-topic, or camera.image_topic in the parameter file")
         return cameras[0].name
 
     def _is_picture(self, topic: Topic) -> bool:
+        return is_picture(self._kind(topic))
+
+    def _kind(self, topic: Topic) -> str:
+        """Encoding or format of a topic's first image; "" when that does not decode."""
         first = next(self.bag.messages([topic.name]), None)
         try:
             image = self.bag.decode(first) if first else None
         except BagError:
-            return False
-        return is_picture(str(getattr(image, "format", "") or getattr(image, "encoding", "")))
+            return ""
+        return str(getattr(image, "format", "") or getattr(image, "encoding", ""))
 
     @staticmethod
     def _beside(name: str) -> str:

@@ -157,10 +157,16 @@ class BagFile:
         folder = tempfile.TemporaryDirectory(prefix="uav_perception_bag_")
         self._temporary.append(folder)
         target = Path(folder.name, file.stem)
-        with file.open("rb") as raw, zstd.open(raw, "rb") as packed, target.open("wb") as out:
+        unpack, said = zstd.ZstdDecompressor(), "it is cut short"
+        with file.open("rb") as packed, target.open("wb") as out:
             try:
-                while block := packed.read(1 << 20):
-                    out.write(block)
-            except (EOFError, zstd.ZstdError) as e:
-                self.losses.append(f"{file.name} cannot be unpacked to its end ({e})")
+                while block := packed.read(1 << 16):
+                    while block:
+                        unpack = zstd.ZstdDecompressor() if unpack.eof else unpack  # a file may be several streams
+                        out.write(unpack.decompress(block))
+                        block = unpack.unused_data
+            except zstd.ZstdError as e:
+                said = str(e)
+        if not unpack.eof:
+            self.losses.append(f"{file.name} cannot be unpacked to its end ({said})")
         return target

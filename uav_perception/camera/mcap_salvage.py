@@ -24,6 +24,7 @@ _HEADER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x01, 0x03, 0x04, 0x05
 _LAST_OPCODE = 0x7F  # above lie private records, which a recorder of bags does not write
 _RECORD, _U16, _U32, _U64 = Struct("<BQ"), Struct("<H"), Struct("<I"), Struct("<Q")
 _MESSAGE_HEAD, _CHUNK_HEAD = Struct("<HIQQ"), Struct("<QQQI")
+_UNPACK = {"lz4": lz4.frame.LZ4FrameDecompressor, "zstd": zstd.ZstdDecompressor}
 
 
 @dataclass
@@ -76,9 +77,8 @@ class Salvage:
             name = body[at + 4:at + 4 + _U32.unpack_from(body, at)[0]].decode()
             data = body[at + 4 + len(name) + 8:]
             if name and not whole:
-                self.damage.append("its last chunk is compressed and incomplete")
-                return
-            data = {"": bytes, "lz4": lz4.frame.decompress, "zstd": zstd.decompress}[name](data)
+                self.damage.append("its last chunk is incomplete")
+            data = _UNPACK[name]().decompress(data) if name else data  # of an incomplete one, as far as it goes
             if whole and len(data) != uncompressed:
                 raise ValueError(f"{len(data)} bytes instead of {uncompressed}")
         except (StructError, KeyError, UnicodeDecodeError, ValueError, RuntimeError, zstd.ZstdError) as e:
