@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from uav_perception.track import kalman
 from uav_perception.track.kalman import BoxNoise
 
 NOISE = BoxNoise(centre=0.07, size=0.12, velocity_s=1.5, acceleration=0.3, growth=0.1)
+PIXELS = replace(NOISE, pixel_px=0.5)
 RNG = np.random.default_rng(3)
 
 
@@ -21,19 +24,28 @@ def some_states(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_update_is_the_information_form():
-    """Posterior precision = prior precision + H' R^-1 H (Bar-Shalom eq. 7.2), one state at a time."""
-    mean, cov = some_states(7)
-    boxes = kalman.centre_to_box(mean) + RNG.normal(0, 3, (7, 4))
-    got_mean, got_cov = kalman.update(mean, cov, boxes, NOISE)
+    """Posterior precision = prior precision + H' R^-1 H (Bar-Shalom eq. 7.2), one state at a time; what surprises
+    by more than its four components account for widens the prior."""
+    mean, cov = some_states(9)
+    boxes = kalman.centre_to_box(mean) + np.tile(RNG.normal(0, 1, (9, 2)), 2) * np.linspace(1, 12, 9)[:, None]
+    got_mean, got_cov = kalman.update(mean, cov, boxes, PIXELS)
     H = np.eye(4, 6)
-    for k in range(7):
+    faded = []
+    for k in range(9):
         w, h = mean[k, 2:4]
-        R_inv = np.diag(1 / np.array([0.07 * w, 0.07 * h, 0.12 * w, 0.12 * h]) ** 2)
+        R = np.diag(np.array([0.07 * w, 0.07 * h, 0.12 * w, 0.12 * h]) ** 2 + np.array([0.5, 0.5, 2, 2]) * 0.5**2)
+        R_inv = np.linalg.inv(R)
         z = kalman.box_to_centre(boxes[k])[0]
-        P = np.linalg.inv(np.linalg.inv(cov[k]) + H.T @ R_inv @ H)
-        x = P @ (np.linalg.inv(cov[k]) @ mean[k] + H.T @ R_inv @ z)
+        surprise = (z - mean[k, :4]) @ np.linalg.inv(cov[k, :4, :4] + R) @ (z - mean[k, :4])
+        faded.append(surprise > 4)
+        fade = np.full(6, max(1.0, surprise / 4))
+        fade[4:] = [min(f, max(1.0, w * h * 1.5**2 / v)) for f, v in zip(fade[4:], np.diag(cov[k])[4:], strict=True)]
+        prior = np.linalg.inv(np.diag(fade**0.5) @ cov[k] @ np.diag(fade**0.5))
+        P = np.linalg.inv(prior + H.T @ R_inv @ H)
+        x = P @ (prior @ mean[k] + H.T @ R_inv @ z)
         assert np.allclose(got_cov[k], P, rtol=1e-6, atol=1e-8)
         assert np.allclose(got_mean[k], x, rtol=1e-6)
+    assert 0 < sum(faded) < 9
 
 
 def test_predict_in_one_step_or_many_is_the_same():

@@ -248,3 +248,21 @@ def test_tracks_outside_the_image_are_not_reported():
         run.look(seen(k / 10, car(500 + 15 * k)))
     assert len(run.at(round(0.9 * S))) == 1
     assert run.at(3 * S) == ()
+
+
+def test_a_faint_detection_confirms_a_new_track():
+    run = Run()
+    run.look(seen(0.0, car(10)))
+    assert run.look(seen(0.1, car(11), score=0.2)) == {1: TrackState.TRACKED}
+
+
+def test_boxes_of_what_drives_in_end_at_the_border_and_keep_one_identity():
+    run = Run()
+    for k in range(20):
+        x = -60 + 6 * k
+        run.many.advance(k * S // 20, np.eye(3))
+        boxes = [(0.0, 100.0, x + 60.0, 130.0)] if -60 < x < 0 else [(x, 100.0, x + 60.0, 130.0)] if x >= 0 else []
+        run.many.look(seen(k / 20, *boxes), None, (640, 480))
+        tracks = run.at(k * S // 20)
+        assert all(t.xyxy_px[0] >= 0 for t in tracks)
+    assert [(t.id, t.state) for t in tracks] == [(1, TrackState.TRACKED)]

@@ -7,39 +7,42 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ..records import F64
-from . import kalman
+from . import border, kalman
 from .kalman import BoxNoise
 
 Index = NDArray[np.intp]
 TAIL = 4.0  # degrees of freedom of Student's t
 
 
-def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float, gate: float
-                ) -> tuple[Index, Index, F64]:
+def motion_cost(mean: F64, cov: F64, missed: ArrayLike, xyxy_px: ArrayLike, noise: BoxNoise, steady: float, gate: float,
+                view: F64 = border.EVERYWHERE) -> tuple[Index, Index, F64]:
     """How well boxes fit predicted tracks.
 
     Most things keep their motion (parked cars above all), some do not. So the density of where a track will be found is
     a mixture: with probability ``steady`` it is where predicted up to a detector's noise (which velocity, known from
     looks, adds to the centre once more for every look ``missed``), else anywhere the filter's own spread allows, with
     the heavy tails of Student's t (4 degrees of freedom). The first part holds apart the neighbours of a row that lie
-    within each other's spread; the tails forgive a jerk.
+    within each other's spread; the tails forgive a jerk. Where the ``view`` cuts a track, its visible part is compared.
 
     Returns:
         The pairs (track, box) whose squared Mahalanobis distance by the filter's spread (4 degrees of freedom) is at
         most ``gate``, and for each the negative log of the mixture's density in units of the track's size, up to a
         constant.
     """
-    residual = kalman.box_to_centre(xyxy_px)[None] - mean[:, None, : kalman.MEASURED]
-    blur = kalman.detection_variance(mean, noise)
-    wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur[:, :, None] * np.eye(kalman.MEASURED)
+    predicted = kalman.centre_to_box(mean)
+    seen = np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4)
+    residual = border.visible(seen, view)[None] - border.visible(predicted, view)[:, None]
+    blur, doubt = kalman.detection_variance(mean, noise), border.doubt(predicted, view)
+    wide = cov[:, : kalman.MEASURED, : kalman.MEASURED] + blur[:, :, None] * np.eye(kalman.MEASURED) + doubt
     distance = np.einsum("nmi,nmi->nm", residual @ np.linalg.inv(wide), residual)
     rows, columns = np.nonzero(distance <= gate)
     residual, distance = residual[rows, columns], distance[rows, columns]
-    narrow = 2.0 * blur
-    narrow[:, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None] ** 2
+    blur[:, :2] *= (1.0 + np.asarray(missed, dtype=np.float64))[:, None] ** 2
+    narrow = 2.0 * blur[:, :, None] * np.eye(kalman.MEASURED) + doubt
     log_size = 2 * kalman.MEASURED * np.log(kalman.sizes(mean))
-    narrow_spread, wide_spread = np.log(narrow).sum(axis=1) - log_size, np.linalg.slogdet(wide)[1] - log_size
-    narrow_log = -0.5 * (np.einsum("ki,ki,ki->k", residual, residual, 1.0 / narrow[rows]) + narrow_spread[rows])
+    narrow_spread, wide_spread = np.linalg.slogdet(narrow)[1] - log_size, np.linalg.slogdet(wide)[1] - log_size
+    narrow_distance = np.einsum("ki,kij,kj->k", residual, np.linalg.inv(narrow)[rows], residual)
+    narrow_log = -0.5 * (narrow_distance + narrow_spread[rows])
     wide_log = -0.5 * ((TAIL + kalman.MEASURED) * np.log1p(distance / TAIL) + wide_spread[rows])
     cost = -np.logaddexp(np.log(max(steady, 1e-12)) + narrow_log, np.log(max(1 - steady, 1e-12)) + wide_log)
     return rows, columns, cost

@@ -1,8 +1,9 @@
 """Constant-velocity Kalman filters of many boxes at once, in source pixels and seconds.
 
 State of one box: ``cx, cy, w, h, vx, vy`` (px, px/s; velocity relative to the background, because camera motion is
-taken out by ``warp``). Every noise is a share of the box's size, so that one set of numbers serves a car of 20 px at
-10 Hz and a car of 200 px at 30 Hz. Arrays are (N, 6) means and (N, 6, 6) covariances; nothing is changed in place.
+taken out by ``warp``). Boxes are whole; ``border`` tells what the edge of a view does to them. Noises are shares of the
+box's size (beside the pixel's own), so that one set of numbers serves a car of 20 px at 10 Hz and a car of 200 px at
+30 Hz. Arrays are (N, 6) means and (N, 6, 6) covariances; nothing is changed in place.
 Equations: Bar-Shalom, Li, Kirubarajan, Estimation with Applications to Tracking, ch. 5 and 6.2 (white acceleration).
 """
 
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..records import F64
+from . import border
 
 MEASURED = 4  # the first four components are what a detector measures
-
 
 @dataclass(frozen=True)
 class BoxNoise:
@@ -27,6 +28,7 @@ class BoxNoise:
     velocity_s: float  # prior of an unseen target's speed, sizes per second
     acceleration: float  # sizes / s^1.5: how fast velocity may wander
     growth: float  # sizes / s^0.5: how fast width and height may wander
+    pixel_px: float = 0.0  # of a detection's edges besides, whatever the size
 
 
 def box_to_centre(xyxy_px: ArrayLike) -> F64:
@@ -51,15 +53,18 @@ def sizes(mean: F64) -> F64:
 def detection_variance(mean: F64, noise: BoxNoise) -> F64:
     """(N, 4) spread of what a detector says about these boxes: its components do not depend on each other."""
     sides = np.maximum(mean[:, [2, 3, 2, 3]], 1e-3)
-    return np.asarray((sides * [noise.centre, noise.centre, noise.size, noise.size]) ** 2)
+    shares, pixels = np.array([noise.centre, noise.size]), np.array([0.5, 2.0])  # middle and length of two edges
+    return np.asarray((sides * shares.repeat(2)) ** 2 + pixels.repeat(2) * noise.pixel_px**2)
 
 
-def initiate(xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
+def initiate(xyxy_px: ArrayLike, noise: BoxNoise, view: F64 = border.EVERYWHERE) -> tuple[F64, F64]:
     """States of boxes seen for the first time: velocity zero with the prior's spread."""
-    measured = box_to_centre(xyxy_px)
+    boxes = border.completed(np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4), view)
+    measured = box_to_centre(boxes)
     mean = np.concatenate([measured, np.zeros((len(measured), 2))], axis=1)
     velocity = np.tile((sizes(mean)[:, None] * noise.velocity_s) ** 2, 2)
     cov = np.concatenate([detection_variance(mean, noise), velocity], axis=1)[:, :, None] * np.eye(6)
+    cov[:, :MEASURED, :MEASURED] += border.doubt(boxes, view)
     return mean, cov
 
 
@@ -92,13 +97,26 @@ def warp(mean: F64, cov: F64, to_from: F64) -> tuple[F64, F64]:
     return moved, F @ cov @ F.transpose(0, 2, 1)
 
 
-def update(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise) -> tuple[F64, F64]:
-    """States after each was seen at the box of the same row (Joseph form: the covariance stays positive)."""
-    R = detection_variance(mean, noise)[:, :, None] * np.eye(MEASURED)
+def update(mean: F64, cov: F64, xyxy_px: ArrayLike, noise: BoxNoise, view: F64 = border.EVERYWHERE
+           ) -> tuple[F64, F64]:
+    """States after each was seen at the box of the same row (Joseph form: the covariance stays positive).
+
+    What surprises more than noise would (something turns, stops, or is covered bit by bit) fades the memory of before
+    in proportion: the squared Mahalanobis distance is expected to be the number of components (Bar-Shalom ch. 11).
+    Velocity is never less known than of something new.
+    """
+    boxes, seen = centre_to_box(mean), np.asarray(xyxy_px, dtype=np.float64).reshape(-1, 4)
+    residual = border.visible(seen, view) - border.visible(boxes, view)
+    R = detection_variance(mean, noise)[:, :, None] * np.eye(MEASURED) + border.doubt(boxes, view)
     S = cov[:, :MEASURED, :MEASURED] + R
-    gain = np.linalg.solve(S, cov[:, :MEASURED, :]).transpose(0, 2, 1)
-    residual = box_to_centre(xyxy_px) - mean[:, :MEASURED]
+    surprise = np.einsum("ni,ni->n", residual, np.linalg.solve(S, residual[:, :, None])[:, :, 0])
+    fade = np.sqrt(np.repeat(np.maximum(1.0, surprise / MEASURED)[:, None], 6, axis=1))
+    known = np.sqrt(np.maximum(np.diagonal(cov, axis1=1, axis2=2)[:, MEASURED:], 1e-12))
+    newborn = sizes(mean)[:, None] * noise.velocity_s
+    fade[:, MEASURED:] = np.minimum(fade[:, MEASURED:], np.maximum(1.0, newborn / known))
+    cov = cov * fade[:, :, None] * fade[:, None]
+    gain = np.linalg.solve(cov[:, :MEASURED, :MEASURED] + R, cov[:, :MEASURED, :]).transpose(0, 2, 1)
     keep = np.eye(6) - gain @ np.eye(MEASURED, 6)
-    seen = mean + np.einsum("nij,nj->ni", gain, residual)
-    seen[:, 2:4] = np.maximum(seen[:, 2:4], 1e-3)
-    return seen, keep @ cov @ keep.transpose(0, 2, 1) + gain @ R @ gain.transpose(0, 2, 1)
+    after = mean + np.einsum("nij,nj->ni", gain, residual)
+    after[:, 2:4] = np.maximum(after[:, 2:4], 1e-3)
+    return after, keep @ cov @ keep.transpose(0, 2, 1) + gain @ R @ gain.transpose(0, 2, 1)

@@ -4,8 +4,9 @@ Filter states stand still at the stamp of the last look (the last frame a detect
 forward to later frames. So a detection that comes late is used where it belongs, at its own stamp, with no rewinding.
 
 Confirmed tracks choose first, among all detections: faint ones cost more but are not left for a second round, because
-then a track whose own detection is faint would take its neighbour's. What remains and is confident goes to tentative
-tracks, then starts new ones. That faint detections hold identities is ByteTrack's insight (Zhang et al., ECCV 2022).
+then a track whose own detection is faint would take its neighbour's. What remains goes to tentative tracks; what then
+remains and is confident starts new ones. That faint detections hold identities is ByteTrack's insight (Zhang et al.,
+ECCV 2022).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..config import TrackerConfig
 from ..geometry import box_iou
 from ..records import F32, F64, Bool, Detections, Track
-from . import appearance, kalman
+from . import appearance, border, kalman
 from .association import assign, motion_cost
 from .targets import Targets
 
@@ -29,7 +30,7 @@ class ManyTracker:
     def __init__(self, config: TrackerConfig) -> None:
         self._c = config
         self.noise = kalman.BoxNoise(config.centre_noise, config.size_noise, config.velocity_prior_s,
-                                      config.acceleration_noise, config.growth_noise)
+                                      config.acceleration_noise, config.growth_noise, config.pixel_noise_px)
         self._next_id = 1
         self.kept_id: int | None = None  # never lost, whatever time goes by: the operator's
         self.reset()
@@ -37,6 +38,7 @@ class ManyTracker:
     def reset(self) -> None:
         """Drop all targets (another scene); their ids are never given again."""
         self._t = Targets.born([], np.zeros((0, 4)), [], 0, self.noise)
+        self._view = border.EVERYWHERE
         self.look_ns: int | None = None
 
     def new_id(self) -> int:
@@ -57,21 +59,24 @@ class ManyTracker:
         unseen = t.last_seen_ns < stamp_ns - round(self._c.coast_s * 1e9)
         t.lost = unseen & (t.missed >= looks_missed) & ~self._is_kept()
 
-    def look(self, detections: Detections, looks: F32 | None) -> None:
-        """Associate detections made at ``look_ns`` (after ``advance``); ``looks`` describes them where known."""
+    def look(self, detections: Detections, looks: F32 | None, size_px: tuple[int, int] | None = None) -> None:
+        """Associate detections made at ``look_ns`` (after ``advance``).
+
+        ``looks`` describes them, ``size_px`` is the image's width and height, where known.
+        """
         t, score = self._t, detections.score
+        if size_px is not None:
+            self._view = border.view_of(size_px, detections.xyxy_px.astype(np.float64))
         free = np.ones(len(detections), dtype=bool)
         unseen = np.ones(len(t), dtype=bool)
-        confident = score >= self._c.high_score
-        tentative = np.flatnonzero(~t.confirmed)
-        self._round(np.flatnonzero(t.confirmed), np.flatnonzero(score >= self._c.low_score), detections, looks, free,
-                    unseen)
-        self._round(tentative, np.flatnonzero(confident & free), detections, looks, free, unseen)
+        usable = score >= self._c.low_score
+        for rows in (np.flatnonzero(t.confirmed), np.flatnonzero(~t.confirmed)):
+            self._round(rows, np.flatnonzero(usable & free), detections, looks, free, unseen)
         t.missed[unseen] += 1
         t.found[unseen] = 0
         t.keep(t.confirmed | (t.missed == 0))
         self._reunite()
-        self._be_born(np.flatnonzero(confident & free), detections, looks)
+        self._be_born(np.flatnonzero((score >= self._c.high_score) & free), detections, looks)
         self.lose_unseen(detections.stamp_ns, looks_missed=self._c.coast_looks)
 
     def _round(self, rows: Rows, columns: Rows, detections: Detections, looks: F32 | None, free: Bool,
@@ -89,7 +94,7 @@ class ManyTracker:
         paired, hits = assign(row, column, cost, self._c.cost_limit, (len(rows), len(columns)))
         rows, columns = rows[paired], columns[hits]
         free[columns], unseen[rows] = False, False
-        t.mean[rows], t.cov[rows] = kalman.update(t.mean[rows], t.cov[rows], boxes[hits], self.noise)
+        t.mean[rows], t.cov[rows] = kalman.update(t.mean[rows], t.cov[rows], boxes[hits], self.noise, self._view)
         t.missed[rows] = 0
         t.hits[rows] += 1
         t.found[rows] += 1
@@ -161,7 +166,8 @@ class ManyTracker:
 
     def _motion_cost(self, rows: Rows, xyxy_px: F64) -> tuple[Rows, Rows, F64]:
         t = self._t
-        return motion_cost(t.mean[rows], t.cov[rows], t.missed[rows], xyxy_px, self.noise, self._c.steady, self._c.gate)
+        return motion_cost(t.mean[rows], t.cov[rows], t.missed[rows], xyxy_px, self.noise, self._c.steady, self._c.gate,
+                           self._view)
 
     def _look_cost(self, known: F32, seen: F32) -> F64:
         """Log-likelihood ratio of looks, pair by pair: linear about 0.45, where same and different are as likely."""
@@ -184,7 +190,7 @@ class ManyTracker:
         t, n = self._t, len(columns)
         ids = [self.new_id() for _ in range(n)]
         t.add(Targets.born(ids, detections.xyxy_px[columns], detections.score[columns], detections.stamp_ns,
-                           self.noise))
+                           self.noise, self._view))
         rows = np.arange(len(t) - n, len(t))
         t.confirmed[rows] = self._c.confirm_hits <= 1
         t.vote(rows, detections.class_id[columns], t.score[rows])
@@ -215,13 +221,17 @@ class ManyTracker:
 
     def tracks(self, stamp_ns: int, now_from_look: F64, reliable: bool, size_px: tuple[int, int],
                frame_id: str = "camera_optical") -> tuple[Track, ...]:
-        """All targets as they should be at ``stamp_ns`` >= look_ns; those predicted outside the image are left out."""
+        """All targets as they should be at ``stamp_ns`` >= look_ns; those predicted outside the image are left out.
+
+        Boxes end at the image's border, where detections do; targets themselves are kept whole.
+        """
         t = self._t
         if not len(t) or self.look_ns is None:
             return ()
-        mean, _ = self._carried(stamp_ns, now_from_look, reliable)
+        mean = t.mean if stamp_ns == self.look_ns else self._carried(stamp_ns, now_from_look, reliable)[0]
         boxes = kalman.centre_to_box(mean)
         inside = np.all((boxes[:, :2] < size_px) & (boxes[:, 2:] > 0), axis=1)
+        boxes = np.clip(boxes, np.tile(self._view[:2], 2), np.tile(self._view[2:], 2))
         states = [s for s, seen in zip(t.states(), inside.tolist(), strict=True) if seen]
         return Track.many(stamp_ns, t.id[inside], states, boxes[inside], mean[inside, 4:6], t.score[inside],
                           t.class_id()[inside], np.minimum(t.last_seen_ns[inside], stamp_ns), frame_id)

@@ -204,7 +204,7 @@ class Tracker:
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
             if confirmed or not elsewhere:
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
-        self._many.look(detections, self._describe(detections))
+        self._many.look(detections, self._describe(detections), _size_px(self._newest()))
 
     def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
         """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4)."""
@@ -216,8 +216,7 @@ class Tracker:
 
     def _many_at(self, stamp_ns: int) -> tuple[Track, ...]:
         frame = self._newest()
-        size = (frame.image.shape[1], frame.image.shape[0])
-        return self._many.tracks(stamp_ns, *self._since_look(stamp_ns), size, frame.frame_id)
+        return self._many.tracks(stamp_ns, *self._since_look(stamp_ns), _size_px(frame), frame.frame_id)
 
     def _advance(self, stamp_ns: int) -> None:
         self._many.advance(stamp_ns, *self._since_look(stamp_ns))
@@ -287,6 +286,10 @@ class Tracker:
             return None
         frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
         return appearance.describe(frame.image, detections.xyxy_px) if frame is not None else None
+
+
+def _size_px(frame: Frame) -> tuple[int, int]:
+    return frame.image.shape[1], frame.image.shape[0]
 
 
 def _boxes(boxes: list[F32]) -> F64:

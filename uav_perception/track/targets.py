@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..records import F32, F64, Bool, TrackState
-from . import kalman
+from . import border, kalman
 
 I64 = NDArray[np.int64]
 
@@ -34,9 +34,10 @@ class Targets:
     classes: list[int]
 
     @staticmethod
-    def born(ids: ArrayLike, xyxy_px: ArrayLike, score: ArrayLike, stamp_ns: int, noise: kalman.BoxNoise) -> Targets:
+    def born(ids: ArrayLike, xyxy_px: ArrayLike, score: ArrayLike, stamp_ns: int, noise: kalman.BoxNoise,
+             view: F64 = border.EVERYWHERE) -> Targets:
         """Targets seen for the first time, neither described nor classified."""
-        mean, cov = kalman.initiate(xyxy_px, noise)
+        mean, cov = kalman.initiate(xyxy_px, noise, view)
         n = len(mean)
         ones, stamps = np.ones(n, np.int64), np.full(n, stamp_ns, np.int64)
         return Targets(np.asarray(ids, np.int64), mean, cov, np.array(score, np.float64), stamps, stamps.copy(),
