@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 WIDTH, HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 14, 44
+_LEGEND = 15  # height of a row of names
 _POINTS = 600  # a line has at most this many: more cannot be seen
 
 
@@ -62,9 +63,8 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, y_range: tuple
     parts = [_axes(ticks(x_low, x_high), ticks(y_low, y_high), to_x, to_y, x_label, y_label)]
     for i, (name, x, y) in enumerate(data):
         parts.append(f'<path class="line c{i % 6}" d="{_path(x, y, to_x, to_y)}"><title>{escape(name)}</title></path>')
-    if len(data) > 1:
-        parts.append(_legend([name for name, _, _ in data]))
-    return _frame("".join(parts), f"{y_label} over {x_label}")
+    names = [name for name, _, _ in data[:8]] if len(data) > 1 else []
+    return _frame("".join([*parts, *_legend(names)]), f"{y_label} over {x_label}", _LEGEND * -(-len(names) // 4))
 
 
 def histogram(name: str, bins: Sequence[Sequence[float]], marks: dict[str, float], unit: str = "ms") -> str:
@@ -179,14 +179,16 @@ def _axes(xs: Sequence[float], ys: Sequence[float], to_x: _scale, to_y: _scale, 
     return "".join(parts)
 
 
-def _legend(names: Sequence[str]) -> str:
+def _legend(names: Sequence[str]) -> list[str]:
+    """Four names a row, above the plot: nothing is hidden behind them."""
     parts = []
-    for i, name in enumerate(names[:8]):
-        y = _TOP + 12 + 15 * i
-        parts.append(f'<path class="line c{i % 6}" d="M{WIDTH - 120},{y - 4}h18"/>'
-                     f'<text class="tick" x="{WIDTH - 98}" y="{y}">{escape(name[:16])}</text>')
-    return "".join(parts)
+    for i, name in enumerate(names):
+        x, y = _LEFT + 98 * (i % 4), 6 - _LEGEND * (i // 4)
+        parts.append(f'<path class="line c{i % 6}" d="M{x},{y - 4}h18"/>'
+                     f'<text class="tick" x="{x + 22}" y="{y}">{escape(name[:14])}</text>')
+    return parts
 
 
-def _frame(body: str, label: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+def _frame(body: str, label: str, above: int = 0) -> str:
+    return (f'<svg viewBox="0 {-above} {WIDTH} {HEIGHT + above}" role="img" aria-label="{escape(label)}">{body}'
+            "</svg>")

@@ -141,6 +141,8 @@ cursor:pointer;padding:20px}#viewer .prev{left:0}#viewer .next{right:0}
 _VIEWER = ('<div id="viewer" role="dialog" aria-label="picture"><button class="prev" aria-label="previous">‹</button>'
            '<img alt=""><p></p><button class="next" aria-label="next">›</button></div>')
 _SCRIPT = """
+const open=()=>{const s=document.getElementById(location.hash.slice(1));if(s)s.open=true};
+addEventListener('hashchange',open);open();
 const shots=[...document.querySelectorAll('.shot')],view=document.getElementById('viewer');let at=0;
 const show=i=>{at=(i+shots.length)%shots.length;const f=shots[at];
 view.querySelector('img').src=f.querySelector('img').src;
