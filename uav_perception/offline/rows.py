@@ -41,7 +41,11 @@ class Table:
 
     def extend(self, *columns: ArrayLike) -> None:
         """Many rows; a column is an array, or one number for all of them."""
-        self.append(np.stack(np.broadcast_arrays(*columns), axis=1).astype(np.float64))
+        arrays = [np.asarray(c) for c in columns]
+        rows = np.empty((next((len(a) for a in arrays if a.ndim), 1), len(arrays)))
+        for k, values in enumerate(arrays):
+            rows[:, k] = values
+        self.append(rows)
 
     def append(self, rows: NDArray[Any]) -> None:
         """Many rows, as they are kept."""

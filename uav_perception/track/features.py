@@ -57,6 +57,26 @@ def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int,
     return Crop(np.asarray(exact, dtype=np.uint8), (float(cx), float(cy)), (sx / k, sy / k))
 
 
+def crops(image: U8, centre_px: ArrayLike, sizes_px: ArrayLike, side_px: int) -> U8:
+    """Windows of ``sizes_px`` (N, 2), at most 4 times ``side_px``, around one centre of a grey image: (N * side, side),
+    one below the other, each as ``crop`` resamples it, at a third of the price."""
+    cx, cy = np.asarray(centre_px, dtype=np.float64)
+    sizes = np.maximum(np.asarray(sizes_px, dtype=np.float64), 1.0)
+    k = 2 if sizes.max() > 2 * side_px else 1
+    side = k * side_px
+    fine = np.empty((len(sizes), side, side), np.uint8)
+    to_source = np.zeros((2, 3))
+    for one, (w, h) in zip(fine, sizes.tolist(), strict=True):
+        to_source[0, 0], to_source[0, 2] = w / side, cx - w / 2 + 0.5 * w / side - 0.5
+        to_source[1, 1], to_source[1, 2] = h / side, cy - h / 2 + 0.5 * h / side - 0.5
+        cv2.warpAffine(image, to_source, (side, side), dst=one, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                       borderMode=cv2.BORDER_REPLICATE)
+    strip = fine.reshape(-1, side)
+    if k == 1:
+        return strip
+    return np.asarray(cv2.resize(strip, (side_px, len(sizes) * side_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def shrink(image: U8, out_px: tuple[int, int]) -> U8:
     """Resample to fewer pixels (w, h) without aliasing: bilinear to a whole multiple, then whole-pixel means (fast)."""
     whole = [max(1, -(-have // (2 * want))) for have, want in zip(image.shape[1::-1], out_px, strict=True)]

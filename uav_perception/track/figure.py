@@ -34,12 +34,13 @@ class FigureGround:
         self._inside = (np.abs(x) < 0.5) & (np.abs(y) < 0.5)
         self._ring = ((np.abs(x) > 0.55) | (np.abs(y) > 0.55)).astype(np.float32)
         self._middle = (np.clip(1 - (2 * x) ** 2, 0, 1) * np.clip(1 - (2 * y) ** 2, 0, 1)).astype(np.float32)
-        self._u = u
         self._matter = np.clip((0.95 - np.abs(u)) / 0.25, 0, 1)
         self._matter /= self._matter.sum()
         self.stretches = np.linspace(-REACH, REACH, STEPS)
         stretch, shift = np.meshgrid(self.stretches, self.stretches, indexing="ij")
-        self._positions = shift[..., None] + u * np.exp(stretch)[..., None]
+        positions = (shift[..., None] + u * np.exp(stretch)[..., None] - u[0]) / (u[1] - u[0])  # in samples of u
+        self._left = np.clip(positions.astype(np.intp), 0, SIDE_PX - 2)
+        self._share = np.clip(positions - self._left, 0, 1)
         self._price = PRIOR * (stretch**2 + shift**2)
         self._figure: F32 | None = None
         self._ground: F32 | None = None
@@ -66,7 +67,8 @@ class FigureGround:
         self.contrast = float(probability[self._inside].mean() - np.average(probability, weights=self._ring))
         shift, stretch = np.zeros(2), np.zeros(2)
         for axis, (seen, known) in enumerate(zip(_profiles(probability), self._profiles, strict=True)):
-            error = ((np.interp(self._positions, self._u, seen) - known) ** 2) @ self._matter
+            moved = seen[self._left] + self._share * np.diff(seen)[self._left]
+            error = ((moved - known) ** 2) @ self._matter
             i, j = np.unravel_index(int((error / 0.02 + self._price).argmin()), error.shape)
             stretch[axis], shift[axis] = self.stretches[i], self.stretches[j]
         return shift, stretch

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .features import crop, hog, shrink, window
+from .features import crops, hog, shrink, window
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -68,8 +68,7 @@ class AxisFilter:
             small = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
             near = near * small / np.array(grey.shape[::-1])
             grey = shrink(grey, small)
-        strip = np.vstack([crop(grey, near, size * scale * f, (SIDE_PX, SIDE_PX)).image for f in self.factors])
-        maps = hog(strip, CELL_PX)
+        maps = hog(crops(grey, near, size * scale * self.factors, SIDE_PX), CELL_PX)
         cells = SIDE_PX // CELL_PX
         samples = maps.reshape(len(maps), len(self.factors), cells, cells).transpose(1, 0, 2, 3)
         return np.asarray(scipy.fft.fft(samples.reshape(len(self.factors), -1) * self._window, axis=0))
