@@ -20,7 +20,7 @@ import numpy as np
 from ..config import FlightConfig
 from ..errors import InputError
 from ..pipeline import FrameResult, Pipeline, build_pipeline
-from ..records import DepthPoseResult, Detections, Frame
+from ..records import F32, DepthPoseResult, Detections, Frame
 from .ahead import ahead
 from .apart import DepthPoseProcess
 from .recording import Recording
@@ -34,7 +34,9 @@ class Prepared:
     """A decoded frame, its true boxes, and what the detector says down to the score floor or what was recorded."""
 
     frame: Frame
-    detections: Detections | None
+    scored: Detections | None
+    flown: Detections  # of those, what the tracker gets
+    looks: F32 | None  # where they are known already
     class_names: tuple[str, ...]  # of the detections
     truth: BoxTruth | None
     elapsed_ns: dict[str, int]
@@ -77,12 +79,18 @@ class Stages:
         while (frame := self._recording.camera.read(timeout_s=60.0)) is not None:
             decoded = time.perf_counter_ns()
             detections = detector.detect(frame) if detector else None
-            took = {"decode": decoded - started, "detector": time.perf_counter_ns() - decoded}
+            took = {"decode": decoded - started, "detector": time.perf_counter_ns() - decoded, "tracker": 0}
+            looks = None
             recorded = truth.recorded_detections(frame.stamp_ns) if detector is None else None
             if recorded is not None:
                 names = tuple(dict.fromkeys((*names, *recorded.names)))
                 detections = _as_detections(recorded, names, frame.stamp_ns)
-            yield Prepared(frame, detections, names, truth.boxes(frame.stamp_ns), took)
+            flown = Detections.empty(frame.stamp_ns) if detections is None else _above(detections, self._score_min)
+            if detector is None:  # else this thread has enough to do
+                described = time.perf_counter_ns()
+                looks = self._pipeline.tracker.describe(frame, flown)
+                took["tracker"] = time.perf_counter_ns() - described
+            yield Prepared(frame, detections, flown, looks, names, truth.boxes(frame.stamp_ns), took)
             started = time.perf_counter_ns()
 
     def __iter__(self) -> Generator[Followed, None, None]:
@@ -107,12 +115,13 @@ class Stages:
         """Follow what was detected; lock the target when it appears."""
         with contextlib.closing(ahead(self._prepare(), self._most)) as frames:
             for one in frames:
-                stamp_ns, scored = one.frame.stamp_ns, one.detections
-                flown = _above(scored, self._score_min) if scored is not None else Detections.empty(stamp_ns)
-                result = self._pipeline.follow(one.frame, flown, self._recording.truth.height_agl_m(stamp_ns))
-                result = dataclasses.replace(result, elapsed_ns={**one.elapsed_ns, **result.elapsed_ns})
+                height = self._recording.truth.height_agl_m(one.frame.stamp_ns)
+                result = self._pipeline.follow(one.frame, one.flown, height, one.looks)
+                took = {**one.elapsed_ns, **result.elapsed_ns}
+                took["tracker"] += one.elapsed_ns["tracker"]
+                result = dataclasses.replace(result, elapsed_ns=took)
                 just_locked = self._locked is None and one.truth is not None and self._lock(one.truth)
-                yield Followed(result, scored, one.truth, one.class_names, self._locked, just_locked)
+                yield Followed(result, one.scored, one.truth, one.class_names, self._locked, just_locked)
 
     def _lock(self, truth: BoxTruth) -> bool:
         """Lock the target the options ask for, at its first appearance."""

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike
 
-from ..records import Detections, Frame, TargetStatus, Track
+from ..records import F32, Detections, Frame, TargetStatus, Track
 
 
 @runtime_checkable
@@ -31,10 +31,14 @@ class TrackerStage(Protocol):
     """Many targets with identities, and at most one locked target.
 
     ``update`` is called for every camera frame; ``detections`` is None where the detector skipped the frame (and an
-    empty record where it looked and saw nothing). ``lock_*`` raise InputError when nothing is there to lock.
+    empty record where it looked and saw nothing). ``describe`` says how detections look in their own frame; it
+    remembers nothing, so ``looks`` may be computed ahead on another thread. ``lock_*`` raise InputError when nothing is
+    there to lock.
     """
 
-    def update(self, frame: Frame, detections: Detections | None) -> tuple[Track, ...]: ...
+    def update(self, frame: Frame, detections: Detections | None, looks: F32 | None = None) -> tuple[Track, ...]: ...
+
+    def describe(self, frame: Frame, detections: Detections) -> F32 | None: ...
 
     @property
     def target(self) -> TargetStatus: ...

@@ -55,7 +55,7 @@ class Tracker:
     def target(self) -> TargetStatus:
         return self._lock.status
 
-    def update(self, frame: Frame, detections: Detections | None) -> tuple[Track, ...]:
+    def update(self, frame: Frame, detections: Detections | None, looks: F32 | None = None) -> tuple[Track, ...]:
         started = time.perf_counter_ns()
         if not self._in_order(frame):
             return ()
@@ -65,7 +65,7 @@ class Tracker:
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1])
         if usable is not None:
-            self._look(usable)
+            self._look(usable, looks if usable is detections else None)
         tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
         self._tracks = self._with_lock(tracks)
@@ -185,7 +185,7 @@ class Tracker:
         boxes = kalman.centre_to_box(kalman.warp(mean, cov, to_from)[0])
         return replace(detections, stamp_ns=frame.stamp_ns, xyxy_px=boxes.astype(np.float32))
 
-    def _look(self, detections: Detections) -> None:
+    def _look(self, detections: Detections, looks: F32 | None) -> None:
         """Give detections to the identities.
 
         The locked target is where its own tracker saw it, unless the detector sees nothing there but the same identity
@@ -204,7 +204,8 @@ class Tracker:
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
             if confirmed or not elsewhere:
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
-        self._many.look(detections, self._describe(detections), _size_px(self._newest()))
+        looks = self._described(detections) if looks is None else looks
+        self._many.look(detections, looks, _size_px(self._newest()))
 
     def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
         """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4)."""
@@ -281,11 +282,14 @@ class Tracker:
         elif self._load_ms < 0.5 * self._c.budget_ms and self.shed > 0:
             self.shed, self._load_ms = self.shed - 1, 0.75 * self._c.budget_ms
 
-    def _describe(self, detections: Detections) -> F32 | None:
-        if self.shed >= 1 or self._c.appearance_weight == 0 or not len(detections):
+    def describe(self, frame: Frame, detections: Detections) -> F32 | None:
+        if self._c.appearance_weight == 0 or not len(detections):
             return None
+        return appearance.describe(frame.image, detections.xyxy_px)
+
+    def _described(self, detections: Detections) -> F32 | None:
         frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
-        return appearance.describe(frame.image, detections.xyxy_px) if frame is not None else None
+        return self.describe(frame, detections) if frame is not None and not self.shed else None
 
 
 def _size_px(frame: Frame) -> tuple[int, int]:
