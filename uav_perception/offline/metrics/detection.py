@@ -70,18 +70,22 @@ def _add_frame(truth: F64, found: F64, tallies: list[_Tally], together: _Tally) 
     """Match one frame's boxes, within their classes and all for one; ties are taken in COCO's order, class by class."""
     truth, found = (rows[np.argsort(rows[:, 1], kind="stable")] for rows in (truth, found))
     found = found[np.argsort(-found[:, 6], kind="stable")]
-    overlap = _overlap(found[:, 2:6], truth[:, 2:6], truth[:, 6] != 0)
-    together.add(truth, found[:MAX_FOUND[-1]], *_match(truth, found[:MAX_FOUND[-1]], overlap[:MAX_FOUND[-1]]))
-    same = found[:, 1:2] == truth[None, :, 1]
+    crowd = truth[:, 6] != 0
+    overlap = _overlap(found[:, 2:6], truth[:, 2:6], crowd)
+    out_true, out_found = _outside(truth), _outside(found)
+    most = MAX_FOUND[-1]
+    skip = out_true | crowd[:, None]
+    together.add(skip, found[:most, 6], *_match(crowd, skip, out_found[:most], overlap[:most]))
     kinds, counts = np.unique(np.concatenate([found[:, 1], truth[:, 1]]), return_counts=True)
     keep = np.ones(len(found), bool)
-    for kind in kinds[counts > MAX_FOUND[-1]]:
-        keep[np.flatnonzero(found[:, 1] == kind)[MAX_FOUND[-1]:]] = False
+    for kind in kinds[counts > most]:
+        keep[np.flatnonzero(found[:, 1] == kind)[most:]] = False
     found = found[keep]
-    matched, ignored = _match(truth, found, np.where(same, overlap, 0.0)[keep])
+    same = found[:, 1:2] == truth[None, :, 1]
+    matched, ignored = _match(crowd, skip, out_found[keep], np.where(same, overlap[keep], 0.0))
     for kind in kinds.astype(int):
         mine = found[:, 1] == kind
-        tallies[kind].add(truth[truth[:, 1] == kind], found[mine], matched[mine], ignored[mine])
+        tallies[kind].add(skip[truth[:, 1] == kind], found[mine, 6], matched[mine], ignored[mine])
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,12 @@ class _Tally:
         self._records = Table(folder, _RECORD)
         self._objects = np.zeros(len(AREAS), np.int64)
 
-    def add(self, truth: F64, found: F64, matched: Bool, ignored: Bool) -> None:
-        """Boxes of one frame, best first; (D, areas, thresholds) whether each is right, and whether it is to count."""
-        count = truth[:, 6] == 0
-        self._objects += [int((~_outside(truth, area) & count).sum()) for area in AREAS]
-        records = np.zeros(len(found), _RECORD)
-        records["score"], records["rank"] = found[:, 6], np.arange(len(found))
+    def add(self, skip: Bool, score: F64, matched: Bool, ignored: Bool) -> None:
+        """One frame: (G, areas) which objects do not count; of its boxes, best first, the score, and (D, areas,
+        thresholds) whether each is right and whether it is not to count."""
+        self._objects += (~skip).sum(axis=0)
+        records = np.zeros(len(score), _RECORD)
+        records["score"], records["rank"] = score, np.arange(len(score))
         records["matched"] = np.packbits(matched.reshape(-1, _BITS), axis=1)
         records["ignored"] = np.packbits(ignored.reshape(-1, _BITS), axis=1)
         self._records.append(records)
@@ -171,27 +175,29 @@ def _descending(records: Table, folder: Path) -> Iterator[NDArray[Any]]:
         buckets[k].close()
 
 
-def _match(truth: F64, found: F64, overlap: F64) -> tuple[Bool, Bool]:
-    """(D, areas, thresholds) whether each box, best first, takes an object, and whether it is not to be counted."""
-    outside = np.array([_outside(found, area) for area in AREAS]).T
-    matched = np.zeros((len(found), len(AREAS), len(THRESHOLDS)), bool)
+def _match(crowd: Bool, skip: Bool, outside: Bool, overlap: F64) -> tuple[Bool, Bool]:
+    """(D, areas, thresholds) whether each box, best first, takes an object, and whether it is not to be counted.
+
+    ``crowd`` (G,) objects that any number of boxes may take, ``skip`` (G, areas) those that do not count, ``outside``
+    (D, areas) boxes of another size, ``overlap`` (D, G).
+    """
+    matched = np.zeros((*outside.shape, len(THRESHOLDS)), bool)
     ignored = np.repeat(outside[:, :, None], len(THRESHOLDS), axis=2)
-    if not len(truth) or not len(found):
+    if not overlap.size:
         return matched, ignored
-    crowd = truth[:, 6] != 0
-    skip = np.array([_outside(truth, area) | crowd for area in AREAS])[:, None, :]  # (areas, 1, G)
     near = overlap >= THRESHOLDS[0]
     alone = near & (near.sum(axis=1) == 1)[:, None] & (near.sum(axis=0) == 1)[None]  # pairs no other box contests
     rows, g = np.nonzero(alone)
     hit = overlap[rows, g, None, None] >= np.minimum(THRESHOLDS, 1 - 1e-10)
-    matched[rows], ignored[rows] = hit, np.where(hit, skip[:, 0, g].T[:, :, None], ignored[rows])
-    taken = np.zeros((len(AREAS), len(THRESHOLDS), len(truth)), bool)
+    matched[rows], ignored[rows] = hit, np.where(hit, skip[g][:, :, None], ignored[rows])
+    skip = skip.T[:, None, :]  # (areas, 1, G)
+    taken = np.zeros((len(AREAS), len(THRESHOLDS), len(crowd)), bool)
     area_index, threshold_index = np.indices(taken.shape[:2])
     for d in np.flatnonzero(near.any(axis=1) & ~alone.any(axis=1)):
         free = (overlap[d] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd | ~taken)
         # objects that count come before those that do not; among equals the last wins, as in COCO's loop
         worth = np.where(free, overlap[d] + np.where(skip, 0.0, 2.0), -1.0)[:, :, ::-1]
-        best = len(truth) - 1 - worth.argmax(axis=2)
+        best = len(crowd) - 1 - worth.argmax(axis=2)
         hit = worth.max(axis=2) >= 0
         matched[d] = hit
         ignored[d] = np.where(hit, skip[area_index, 0, best], ignored[d])
@@ -209,9 +215,11 @@ def _overlap(a: F64, b: F64, crowd: Bool) -> F64:
     return np.asarray(inter / np.where(whole > 0, whole, 1))
 
 
-def _outside(rows: F64, area: tuple[float, float]) -> Bool:
-    size = np.round(rows[:, 4] * rows[:, 5], 6)
-    return np.asarray((size < area[0]) | (size > area[1]))
+def _outside(rows: F64) -> Bool:
+    """(N, areas) boxes of another size."""
+    size = np.round(rows[:, 4:5] * rows[:, 5:6], 6)
+    low, high = np.array(AREAS).T
+    return np.asarray((size < low) | (size > high))
 
 
 def _summary(tables: list[_Accumulated]) -> dict[str, float | None]:
