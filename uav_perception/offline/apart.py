@@ -14,7 +14,7 @@ import cv2
 from ..config import DepthPoseConfig
 from ..depth_pose import DepthPoseEstimator
 from ..engine import EngineInfo
-from ..records import DepthPoseResult, Frame, Track
+from ..records import DepthPoseResult, Frame
 from ..runtime.process import tune_malloc
 
 
@@ -30,11 +30,13 @@ class DepthPoseProcess:
         """Which network runs there; waits until it is loaded. Raises ModelError when it cannot be."""
         return self._loaded.result()
 
-    def update(self, frame: Frame, height_agl_m: float | None, tracks: tuple[Track, ...]
-               ) -> Future[tuple[DepthPoseResult, int]]:
-        """What the stage says of ``frame``, and how many ns that took. Raises ModelError where it is not loaded."""
+    def update(self, frame: Frame, height_agl_m: float | None) -> Future[tuple[DepthPoseResult, int]]:
+        """What the stage says of ``frame``, and how many ns that took. Raises ModelError where it is not loaded.
+
+        Without the velocities of tracked objects: nothing scores them, and a crowd's tracks take long to hand over.
+        """
         self._loaded.result()
-        return self._pool.submit(_update, frame, height_agl_m, tracks)
+        return self._pool.submit(_update, frame, height_agl_m)
 
     def __enter__(self) -> DepthPoseProcess:
         return self
@@ -58,8 +60,8 @@ def _load(config: DepthPoseConfig) -> EngineInfo | None:
     return info
 
 
-def _update(frame: Frame, height_agl_m: float | None, tracks: tuple[Track, ...]) -> tuple[DepthPoseResult, int]:
+def _update(frame: Frame, height_agl_m: float | None) -> tuple[DepthPoseResult, int]:
     assert _stage is not None
     started = time.perf_counter_ns()
-    result = _stage.update(frame, height_agl_m, tracks=tracks)
+    result = _stage.update(frame, height_agl_m)
     return result, time.perf_counter_ns() - started

@@ -105,7 +105,7 @@ class Stages:
             for one in followed:
                 frame = one.result.frame
                 height = self._recording.truth.height_agl_m(frame.stamp_ns)
-                waiting.append((one, depth_pose.update(frame, height, one.result.tracks)))
+                waiting.append((one, depth_pose.update(frame, height)))
                 if len(waiting) > self._most:
                     yield _joined(*waiting.popleft())
             while waiting:
