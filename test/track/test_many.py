@@ -266,3 +266,43 @@ def test_boxes_of_what_drives_in_end_at_the_border_and_keep_one_identity():
         tracks = run.at(k * S // 20)
         assert all(t.xyxy_px[0] >= 0 for t in tracks)
     assert [(t.id, t.state) for t in tracks] == [(1, TrackState.TRACKED)]
+
+
+def test_a_car_under_a_bridge_ahead_of_the_camera_is_predicted_where_it_stays():
+    """The camera follows a car over ground that comes nearer: hidden, the car stays in place and keeps its size."""
+    run, ground = Run(), np.array([[1.02, 0, -6.4], [0, 1.02, 5.0 - 0.02 * 240], [0, 0, 1.0]])
+    for k in range(50):
+        run.look(seen(k / 20, *([car(300, 230)] if k < 20 else [])), ground if k else None)
+    track, = run.at(49 * S // 20)
+    assert track.state is TrackState.OCCLUDED
+    assert np.allclose(track.xyxy_px, car(300, 230), atol=12)
+
+
+def test_a_newcomer_far_off_or_of_another_size_is_not_the_operators_target():
+    looks = np.eye(1, 8, dtype=np.float32)
+    for late, size, same in ((0.4, 1.0, False), (3.0, 1.0, True), (3.0, 1.6, False)):
+        many = ManyTracker(replace(CONFIG, appearance_weight=8.0))
+        many.kept_id = 1
+        for k in range(60):
+            t_s = k / 10
+            many.advance(k * S // 10, np.eye(3))
+            if t_s < 1.0:
+                many.look(seen(t_s, car(100)), looks)
+            elif t_s < 1.0 + late or t_s > 1.6 + late:
+                many.look(seen(t_s), None)
+            else:
+                many.look(seen(t_s, car(240, 100, 40 * size, 20 * size)), looks)
+                got = {t.id for t in many.tracks(k * S // 10, np.eye(3), True, (640, 480))
+                       if t.state is TrackState.TRACKED}
+        assert (got == {1}) is same, (late, size)
+
+
+def test_an_established_neighbour_missed_once_is_still_a_neighbour():
+    run = Run()
+    for k in range(10):
+        run.look(seen(k / 10, car(100), car(200)))
+    run.look(seen(1.0, car(100)))
+    assert run.many.established() == {1, 2}
+    for k in range(11, 14):
+        run.look(seen(k / 10, car(100)))
+    assert run.many.established() == {1}

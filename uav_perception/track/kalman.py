@@ -81,17 +81,24 @@ def predict(mean: F64, cov: F64, dt_s: float, noise: BoxNoise) -> tuple[F64, F64
     return mean @ F.T, F @ cov @ F.T + sizes(mean)[:, None, None] ** 2 * unit
 
 
-def warp(mean: F64, cov: F64, to_from: F64) -> tuple[F64, F64]:
-    """Carry the states through an image homography (3, 3), linearised at each centre; sides scale by sqrt|det|."""
+def warp(mean: F64, cov: F64, to_from: F64, dt_s: float = 0.0) -> tuple[F64, F64]:
+    """Carry the states through an image homography (3, 3) of the ground, linearised at each centre.
+
+    Sides and speed scale with the ground, by sqrt|det|, as far as a target goes the way the ground goes in the picture:
+    what drives ahead of the camera for ``dt_s``, and so stays where it is in the picture, keeps its size there.
+    """
     points = np.concatenate([mean[:, :2], np.ones((len(mean), 1))], axis=1) @ to_from.T
     w = points[:, 2:]
     w = np.where(np.abs(w) < 1e-9, 1e-9, w)
     centre = points[:, :2] / w
     jacobian = (to_from[None, :2, :2] - centre[:, :, None] * to_from[None, 2:, :2]) / w[:, :, None]
     scale = np.sqrt(np.abs(np.linalg.det(jacobian)))
+    flow, own = centre - mean[:, :2], dt_s * np.einsum("nij,nj->ni", jacobian, mean[:, 4:])
+    share = np.clip(1 + (own * flow).sum(axis=1) / np.maximum((flow**2).sum(axis=1), 1e-12), 0, 1)
+    grown = scale**share
     F = np.zeros((len(mean), 6, 6))
-    F[:, :2, :2] = F[:, 4:, 4:] = jacobian
-    F[:, 2, 2] = F[:, 3, 3] = scale
+    F[:, :2, :2], F[:, 4:, 4:] = jacobian, jacobian * (grown / np.maximum(scale, 1e-12))[:, None, None]
+    F[:, 2, 2] = F[:, 3, 3] = grown
     moved = np.einsum("nij,nj->ni", F, mean)
     moved[:, :2] = centre
     return moved, F @ cov @ F.transpose(0, 2, 1)

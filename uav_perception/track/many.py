@@ -128,7 +128,8 @@ class ManyTracker:
         self._continue(missing[olds], young[news])
 
     def _find_kept(self) -> None:
-        """The operator's target may come back where its motion did not lead: by its look, if no other looks so."""
+        """The operator's target may come back where its motion did not lead: if it looks much like
+        itself, has its size, and no other does."""
         t = self._t
         described = t.look.any(axis=1)
         kept = np.flatnonzero(self._is_kept() & (t.missed > 0) & described)
@@ -137,10 +138,11 @@ class ManyTracker:
         old = kept[0]
         others = np.flatnonzero(t.confirmed & (t.missed == 0) & (t.born_ns > t.last_seen_ns[old]) & described)
         unseen_s = max(0, (self.look_ns or 0) - int(t.last_seen_ns[old])) / 1e9
-        reach = kalman.sizes(t.mean[kept])[0] * (1.0 + self._c.relock_reach_s * unseen_s)
+        reach = kalman.sizes(t.mean[kept])[0] * (1.0 + self._c.relock_acceleration * unseen_s**2 / 2)
         near = np.linalg.norm(t.mean[others, :2] - t.mean[old, :2], axis=1) <= reach
+        grown = np.abs(np.log(kalman.sizes(t.mean[others]) / kalman.sizes(t.mean[kept])))
         strange = appearance.distance(t.look[kept], t.look[others])
-        like = others[near & (strange <= self._c.relock_strangeness)]
+        like = others[near & (grown < 0.35) & (strange <= self._c.relock_strangeness / 2)]
         if len(like) == 1:
             self._continue(kept, like)
 
@@ -180,9 +182,9 @@ class ManyTracker:
         return bool((like_itself & (t.id == track_id)).any())
 
     def established(self) -> set[int]:
-        """Ids of what was seen too often to be the continuation of a missing one, and is seen still."""
+        """Ids of what was seen too often to be the continuation of a missing one, and was seen of late."""
         t = self._t
-        return set(t.id[t.confirmed & (t.missed == 0) & (t.hits > self._c.young_hits)].tolist())
+        return set(t.id[t.confirmed & (t.missed < self._c.relock_looks) & (t.hits > self._c.young_hits)].tolist())
 
     def _be_born(self, columns: Rows, detections: Detections, looks: F32 | None) -> None:
         if not len(columns):
@@ -238,8 +240,9 @@ class ManyTracker:
 
     def _carried(self, stamp_ns: int, now_from_look: F64, reliable: bool) -> tuple[F64, F64]:
         assert self.look_ns is not None
-        mean, cov = kalman.warp(self._t.mean, self._t.cov, now_from_look)
-        mean, cov = kalman.predict(mean, cov, (stamp_ns - self.look_ns) / 1e9, self.noise)
+        dt_s = (stamp_ns - self.look_ns) / 1e9
+        mean, cov = kalman.warp(self._t.mean, self._t.cov, now_from_look, dt_s)
+        mean, cov = kalman.predict(mean, cov, dt_s, self.noise)
         if not reliable:  # the camera moved we know not how: give the centre room
             shake = np.diag([1.0, 1.0, 0, 0, 0, 0]) * self._c.blind_noise**2
             cov = cov + kalman.sizes(mean)[:, None, None] ** 2 * shake
