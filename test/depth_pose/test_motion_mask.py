@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.motion_mask import MotionMask
+from uav_perception.depth_pose.motion_mask import MotionMask, near_moving
 from uav_perception.records import Bool
 
 
@@ -51,3 +51,10 @@ def test_after_a_reset_nothing_is_said_until_enough_was_seen(flight: Rendered) -
             mask.reset()
         found = mask(frame.stamp_ns, frame.image, flight.depth[k], CAMERA)
         assert (found is None) == (k < 11 or k >= 13)
+
+
+def test_places_on_and_beside_what_moves_are_told_from_those_away_from_it() -> None:
+    mask = np.zeros((100, 200), bool)
+    mask[40:60, 100:140] = True
+    uv = np.array([[120, 50], [98.5, 50], [95, 50], [120, 61.5], [120, 66], [199.9, 99.9], [200, 100]]) / [200, 100]
+    assert near_moving(uv, mask).tolist() == [True, True, False, True, False, False, False]

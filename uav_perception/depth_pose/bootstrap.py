@@ -56,11 +56,11 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
     if not rivals:
         return None
     least = min(misfit for misfit, _, _ in rivals)
-    rivals = [w for w in rivals if w[0] < 1.15 * least + 0.02]
-    if found.motion is Motion.PLANE and up is not None:
-        level = [w for w in rivals if _tilt(w[1].points, up) < LEVEL_RAD]
-        rivals = level or rivals
-    _, window, rho_sigma = min(rivals, key=lambda w: float(np.linalg.norm(so3_log(w[1].rotation[-1]))))
+    close = [w for w in rivals if w[0] < 1.15 * least + 0.02]
+    if up is not None:  # where down is known, ground that lies level may fit a little worse than ground on edge
+        level = [w for w in rivals if w[0] < 1.3 * least + 0.02 and _tilt(w[1].points, up) < LEVEL_RAD]
+        close = level or close
+    _, window, rho_sigma = min(close, key=lambda w: float(np.linalg.norm(so3_log(w[1].rotation[-1]))))
     good = window.points[:, 2] > 0
     if good.sum() < 15 or good.mean() < 0.7 or float(np.median(rho_sigma[good] / window.points[good, 2])) > 0.25:
         return None

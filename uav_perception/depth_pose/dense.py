@@ -119,7 +119,7 @@ def _plane(uv: F64, rho: F64, weight: F64, width: int, height: int) -> tuple[F32
     v = ((np.arange(height) + 0.5) / height * plane[1] + plane[2]).astype(np.float32)
     centre = np.log(_weighted_median(rho, weight))
     beyond = np.log(np.clip(u[None] + v[:, None], 0.8 * low, 1.25 * high)) - centre
-    return np.asarray(centre + np.clip((share - 0.4) / 0.3, 0, 1) * beyond, np.float32), share
+    return np.asarray(centre + np.clip((share - 0.3) / 0.2, 0, 1) * beyond, np.float32), share
 
 
 def _standing(xy: F64, off: F64, share: float) -> F64:

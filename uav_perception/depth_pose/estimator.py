@@ -35,7 +35,7 @@ from ..records import (
     Track,
 )
 from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
-from .motion_mask import MotionMask
+from .motion_mask import MotionMask, near_moving
 from .odometry import Odometry, Step
 from .photometric import align
 from .products import level_plane, object_velocity, rigid_flow, scaled_camera
@@ -62,6 +62,7 @@ class DepthPose:
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
         self._mask = MotionMask(config.motion_contrast)
+        self._moving: Bool | None = None  # the newest mask
         self.wants_mask, self.wants_flow = config.motion_mask, config.flow
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
         self._camera: CameraModel | None = None
@@ -154,7 +155,7 @@ class DepthPose:
         self.odometry.reset()
         self.scale.reset()
         self._mask.reset()
-        self._last_ns, self._previous = None, None
+        self._last_ns, self._previous, self._moving = None, None, None
         self._velocity.clear()
         self.resets += 1
         self._pose_covariance = self._pose_covariance + np.eye(6)  # what happened in between is unknown
@@ -227,6 +228,8 @@ class DepthPose:
                ) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
         uv, rho, sigma = measured_points(step, camera)
+        if self._moving is not None and len(rho):  # what drives along looks nearer or farther than it is: unsure
+            sigma = np.where(near_moving(uv, self._moving), np.maximum(sigma, rho), sigma)
         if looked is None and len(rho) < 12:
             self.last_disparity = None
             return None, None
@@ -274,6 +277,7 @@ class DepthPose:
                       camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
         if step.cur_from_prev is None or step.revision is not None:
             self._mask.reset()
+            self._moving = None
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
@@ -282,6 +286,7 @@ class DepthPose:
         if mask is not None and small is not camera:
             size = (camera.width_px, camera.height_px)
             mask = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
+        self._moving = mask
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
 

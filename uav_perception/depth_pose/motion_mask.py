@@ -81,6 +81,15 @@ class MotionMask:
         return np.asarray(cv2.erode(moving, np.ones((3, 3), np.uint8)) > 0)
 
 
+def near_moving(uv: F64, mask: Bool) -> Bool:
+    """(N,) True for places ``uv`` (N, 2), 0..1 of width and height, on what moves or within 1 % of the width of it."""
+    h, w = mask.shape
+    reach = 2 * max(1, w // 100) + 1
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8))
+    x, y = np.clip((uv[:, 0] * w).astype(int), 0, w - 1), np.clip((uv[:, 1] * h).astype(int), 0, h - 1)
+    return np.asarray(grown[y, x] > 0)
+
+
 def _difference(image: U8, past: U8, u: F32, v: F32) -> U8:
     """(H, W) by how much ``image`` lies outside of what ``past`` shows at (u, v), give or take a pixel."""
     h, w = u.shape
@@ -88,6 +97,7 @@ def _difference(image: U8, past: U8, u: F32, v: F32) -> U8:
     over = cv2.subtract(image, cv2.dilate(there, SLACK))
     under = cv2.subtract(cv2.erode(there, SLACK), image)
     outside = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
-    most = np.maximum(over, under).max(axis=2)
+    b, g, r = cv2.split(cv2.max(over, under))
+    most = cv2.max(cv2.max(b, g), r)
     most[outside] = 0
     return np.asarray(most, np.uint8)

@@ -96,8 +96,9 @@ def estimate_two_view(xy0: F64, xy1: F64, focal_px: float, still_px: float, para
         _, r, t, _ = cv2.recoverPose(essential[:3], xy0, xy1, np.eye(3), mask=mask.copy())
         candidates.append((np.asarray(r, np.float64), np.asarray(t[:, 0], np.float64)))
     homography, plane = cv2.findHomography(xy0, xy1, cv2.USAC_MAGSAC, 1.5 / focal_px, confidence=0.999)
-    planar = homography is not None and int((plane > 0).sum()) > 0.7 * max(agree, 8)
-    if planar:
+    on_plane = 0 if homography is None else int((plane > 0).sum())
+    planar = on_plane > 0.7 * max(agree, 8)
+    if on_plane > 0.3 * max(agree, 8):  # mostly plane already misleads the essential matrix: see what the plane allows
         candidates += _plane_motions(np.asarray(homography, np.float64), xy0[plane[:, 0] > 0])
     if not candidates:
         return TwoView(Motion.UNKNOWN, rotation, (), parallax)
