@@ -194,10 +194,11 @@ def _match(crowd: Bool, skip: Bool, outside: Bool, overlap: F64) -> tuple[Bool, 
     taken = np.zeros((len(AREAS), len(THRESHOLDS), len(crowd)), bool)
     area_index, threshold_index = np.indices(taken.shape[:2])
     for d in np.flatnonzero(near.any(axis=1) & ~alone.any(axis=1)):
-        free = (overlap[d] >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd | ~taken)
-        # objects that count come before those that do not; among equals the last wins, as in COCO's loop
-        worth = np.where(free, overlap[d] + np.where(skip, 0.0, 2.0), -1.0)[:, :, ::-1]
-        best = len(crowd) - 1 - worth.argmax(axis=2)
+        g = np.flatnonzero(near[d])[::-1]  # candidates, the last first: of equals it wins, as in COCO's loop
+        share = overlap[d, g]
+        free = (share >= np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]) & (crowd[g] | ~taken[:, :, g])
+        worth = np.where(free, share + np.where(skip[:, :, g], 0.0, 2.0), -1.0)  # those that count come first
+        best = g[worth.argmax(axis=2)]
         hit = worth.max(axis=2) >= 0
         matched[d] = hit
         ignored[d] = np.where(hit, skip[area_index, 0, best], ignored[d])
@@ -207,9 +208,9 @@ def _match(crowd: Bool, skip: Bool, outside: Bool, overlap: F64) -> tuple[Bool, 
 
 def _overlap(a: F64, b: F64, crowd: Bool) -> F64:
     """IoU of (D, 4) and (G, 4) xywh boxes; over a crowd region, the share of the box inside it."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=2)
+    sides = [np.minimum((a[:, i] + a[:, i + 2])[:, None], b[:, i] + b[:, i + 2]) - np.maximum(a[:, i, None], b[:, i])
+             for i in (0, 1)]
+    inter = np.clip(sides[0], 0, None) * np.clip(sides[1], 0, None)
     area_a, area_b = a[:, 2:].prod(axis=1)[:, None], b[:, 2:].prod(axis=1)[None]
     whole = np.where(crowd, area_a, area_a + area_b - inter)
     return np.asarray(inter / np.where(whole > 0, whole, 1))
