@@ -50,3 +50,18 @@ def test_triangulation_is_exact_without_noise() -> None:
     rotation, translation = so3_exp([0.0, 0.03, 0.01]), np.array([0.2, 0.1, -0.3])
     xy0, xy1, rho = pairs(4, rotation, translation, noise_px=0.0)
     np.testing.assert_allclose(triangulate(xy0, xy1, rotation, translation), rho, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_what_a_plane_allows_is_offered_even_if_much_stands_on_it(seed: int) -> None:
+    rotation, translation = so3_exp([0.01, -0.02, 0.005]), np.array([0.15, -0.025, 0.1])
+    rng = np.random.default_rng(seed)
+    xy0 = rng.uniform([-0.6, -0.4], [0.6, 0.4], (200, 2))
+    rho = 0.2 + 0.1 * xy0[:, 1] - 0.05 * xy0[:, 0] + np.where(rng.random(200) < 0.45, rng.uniform(0.02, 0.08, 200), 0)
+    x = np.column_stack([xy0, np.ones(200)]) @ rotation.T + rho[:, None] * translation
+    xy1 = x[:, :2] / x[:, 2:] + rng.normal(0, 0.1 / FOCAL, (200, 2))
+    found = estimate_two_view(xy0, xy1, FOCAL, 0.15, 1.0)
+    unit = translation / np.linalg.norm(translation)
+    off = [np.linalg.norm(so3_log(r.T @ rotation)) + np.linalg.norm(t - unit) for r, t in found.candidates]
+    assert found.motion is Motion.GENERAL
+    assert off[0] < 0.05 and min(off[1:]) < 0.3  # the essential matrix's, and one of the plane's about as good
