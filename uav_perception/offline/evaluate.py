@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from ..config import EvaluateConfig, FlightConfig
 from ..errors import SourceError
 from ..pipeline import FrameResult
-from ..runtime.process import tune_malloc
+from ..runtime.process import SWITCH_S, tune_malloc
 from ..runtime.stats import Histogram
 from .apart import DepthPoseProcess
 from .exports import write_json
@@ -59,6 +60,7 @@ def evaluate_recording(path: Path, out: Path, config: FlightConfig, settings: Ev
         UavPerceptionError: the recording or a model cannot be used; nothing is scored then.
     """
     tune_malloc()
+    sys.setswitchinterval(SWITCH_S)
     cv2.setNumThreads(1)  # results must not depend on the machine; the second core decodes and detects ahead
     cv2.setRNGSeed(0)
     np.random.seed(0)
