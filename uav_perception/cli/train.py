@@ -1,4 +1,4 @@
-"""``uav-perception train detector|depth``: hands over to the repository's ``training/`` (not installed)."""
+"""``uav-perception train detector|depth|refine``: hands over to the repository's ``training/`` (not installed)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ..errors import MissingDependency
 from .main import print_json
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NETWORKS = {"detector": "training.detector.command", "depth": "training.depth.command"}
+NETWORKS = {"detector": "training.detector.command", "depth": "training.depth.command",
+            "refine": "training.refine.command"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

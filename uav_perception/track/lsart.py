@@ -21,6 +21,7 @@ from .camera_motion import CameraMotion, mapped
 from .features import Crop, colours, crop, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
+from .refine import BoxRefinement, blended
 from .regions import RegionRegression
 from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, peak_quality, places_to_search
@@ -46,6 +47,7 @@ class LsartTracker:
     def __init__(self, config: LsartConfig) -> None:
         self._config = config
         self._out = TargetTrack()
+        self._refinement = BoxRefinement(config.refine_model) if config.refine else None
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track:
         c, box = self._config, checked_start_box(box_xyxy_px, frame)
@@ -72,6 +74,8 @@ class LsartTracker:
         self._frames = self._unseen = 0
         self._previous = frame.image
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
+        if self._refinement:
+            self._refinement.start(frame.image, self._centre, self._size)
         self._learn(frame.image, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
@@ -103,6 +107,8 @@ class LsartTracker:
                     steady = sight.peak.value > 0.5 * self._level and self._inside() > 0.9
                     if self._frames % c.learn_every == 0 and steady:
                         self._learn(image)
+                    if self._refinement and self._frames % c.refine_every == 0 and steady:
+                        self._refinement.remember(image, self._centre, self._size)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def doubt(self) -> None:
@@ -210,6 +216,18 @@ class LsartTracker:
             self._centre = np.clip(self._centre + self._config.figure_step * trust * shift * size, 0, self._image_size)
             size = size * np.exp(self._config.figure_step * trust * stretch)
         self._size = np.clip(size, 3.0, 2 * self._image_size)
+        if self._refinement:
+            self._refine(image, self._refinement)
+
+    def _refine(self, image: U8, refinement: BoxRefinement) -> None:
+        """Move the edges towards where the network sees them, where it is sure that the target is there."""
+        c = self._config
+        measured = refinement.measure(image, self._centre, self._size)
+        if measured is None or measured.present < c.refine_present:
+            return
+        box = blended(self._box, measured, c.refine_doubt)
+        self._centre = np.clip((box[:2] + box[2:]) / 2, 0, self._image_size)
+        self._size = np.clip(box[2:] - box[:2], 3.0, 2 * self._image_size)
 
     def _crop(self, image: U8, centre: F64) -> Crop:
         side = np.sqrt(self._size.prod()) * self._config.search_ratio

@@ -1,0 +1,1 @@
+"""Training of the box refinement network of the target tracker."""

@@ -1,0 +1,97 @@
+"""Box refinement by a small learnt network: where are the edges of what the first frame's box showed?
+
+The network (``engines/uav_refine``, trained by ``uav-perception train refine``) compares a crop around the believed box
+with what it remembers of two crops of the target: the first frame's, and a recent one. It knows no classes. Each edge
+comes with its spread, and the whole with the probability that the target is there at all; a measured edge counts the
+more the surer it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine import Engine
+from ..engine.own import own_model
+from ..errors import ModelError
+from .features import crop
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+
+MEAN = np.float32(114.0)
+OUTPUTS = ("edges", "spread", "present", "key", "value")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``edges`` (4,) left, top, right, bottom px in the image, ``sigma`` (4,) their standard deviations in box sides,
+    ``present`` the probability that the target is there."""
+
+    edges: F64
+    sigma: F64
+    present: float
+
+
+class BoxRefinement:
+    """``model``: an ONNX file or a folder with a manifest; empty = the package's own.
+
+    Raises:
+        ModelError: there is none, or it has other inputs and outputs.
+    """
+
+    def __init__(self, model: str = "") -> None:
+        from ..engine.select import open_engine  # heavy; only who uses a network pays
+
+        path = Path(model).expanduser() if model else own_model("uav_refine")
+        if path is None:
+            raise ModelError("no uav_refine in engines/", "the package's own box refinement",
+                             "install the package again, or set lsart.refine to false")
+        self._engine: Engine = open_engine(path, threads=1)
+        shapes = {s.name: s.shape for s in self._engine.inputs}
+        names = {s.name for s in self._engine.outputs}
+        if set(shapes) != {"image", "keys", "values"} or not names.issuperset(OUTPUTS):
+            raise ModelError(f"box refinement {path} with inputs {', '.join(shapes)}", "image, keys, values",
+                             "give a network of `train refine`, or set lsart.refine to false")
+        self._side = int(shapes["image"][-1] or 0)
+        self._keys = np.zeros([int(n or 1) for n in shapes["keys"]], np.float32)
+        self._values = np.zeros([int(n or 1) for n in shapes["values"]], np.float32)
+        self._slot = self._keys.shape[2] // 2
+
+    def start(self, image: U8, centre: F64, size: F64) -> None:
+        """Remember the first frame's box ``size`` (w, h) px at ``centre``, in both places."""
+        self._remember(image, centre, size, slice(None))
+
+    def remember(self, image: U8, centre: F64, size: F64) -> None:
+        """Remember a recent box; the first stays."""
+        self._remember(image, centre, size, slice(self._slot, None))
+
+    def measure(self, image: U8, centre: F64, size: F64) -> Measured | None:
+        """The target's edges near the believed box; None where the network does not know."""
+        out = self._infer(image, centre, size)
+        edges, sigma, present = out["edges"][0].astype(np.float64), out["spread"][0].astype(np.float64), out["present"]
+        if not (np.isfinite(edges).all() and np.isfinite(sigma).all()) or (edges[2:] - edges[:2] < 0.2).any():
+            return None
+        return Measured(np.tile(centre, 2) + edges * np.tile(size, 2), sigma, float(present.ravel()[0]))
+
+    def _remember(self, image: U8, centre: F64, size: F64, where: slice) -> None:
+        out = self._infer(image, centre, size)
+        n = self._keys[..., where].shape[2] // self._slot
+        self._keys[..., where] = np.tile(out["key"], n)
+        self._values[..., where] = np.tile(out["value"], n)
+
+    def _infer(self, image: U8, centre: F64, size: F64) -> dict[str, F32]:
+        patch = crop(image, centre, 2 * size, (self._side, self._side)).image
+        x = patch.transpose(2, 0, 1)[None].astype(np.float32) - MEAN
+        return self._engine.infer({"image": x, "keys": self._keys, "values": self._values})
+
+
+def blended(box: F64, measured: Measured, doubt: float) -> F64:
+    """``box`` (4,) xyxy moved towards the measured edges: by ``doubt``^2 / (``doubt``^2 + sigma^2), as a Kalman filter
+    would whose own edges are off by ``doubt`` box sides."""
+    gain = doubt**2 / (doubt**2 + np.square(measured.sigma))
+    return np.asarray(box + gain * (measured.edges - box))
