@@ -51,7 +51,7 @@ def test_edges_are_where_the_target_ends(kind: str, monkeypatch: pytest.MonkeyPa
     samples, errors = stream(), []
     for i in range(60):
         s = samples.sample(i, kind)
-        for crop, box, present in zip(s.crops[2:], s.edges, s.present, strict=True):
+        for crop, box, present in zip(s.crops[1:], s.edges, s.present, strict=True):
             red = crop[..., 2].astype(int) - crop[..., 0] > 90
             if not present or (kind == "pasted" and red.mean() > 0.4):  # a twin beside it
                 continue
@@ -97,7 +97,7 @@ def test_memory_is_read_by_likeness_not_by_place() -> None:
     model = Refiner().eval()
     levels = model.backbone(torch.randn(1, 3, 96, 96) * 40)
     _, key, value = model.encode(levels)
-    order = torch.randperm(2 * CELLS**2)
+    order = torch.randperm(CELLS**2)
     keys, values = torch.cat([key, key], 2), torch.cat([value, value], 2)
     a, b = model(levels, keys, values), model(levels, keys[..., order], values[..., order])
     torch.testing.assert_close(a["logits"], b["logits"], atol=1e-4, rtol=1e-3)
@@ -113,13 +113,13 @@ def test_pool_keeps_the_newest() -> None:
 
 def test_learns_resumes_and_flies(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    plan = Plan((), out=str(tmp_path), steps=30, batch=8, pool=40, warmup=2)
+    plan = Plan((), out=str(tmp_path), steps=30, batch=4, pool=40, warmup=2)
     samples, trainer = stream(), Trainer(plan)
-    trainer.take([samples.sample(i) for i in range(16)])
+    trainer.take([samples.sample(i) for i in range(8)])
     first = trainer.step()
-    for _ in range(24):
+    for _ in range(14):
         last = trainer.step()
-    assert last["edges"] < 0.7 * first["edges"]
+    assert last["edges"] < 0.8 * first["edges"]
     again = Trainer(plan)
     again.restore(trainer.state())
     again.pool = trainer.pool
@@ -130,5 +130,5 @@ def test_learns_resumes_and_flies(tmp_path: Path) -> None:
     assert export(trainer.average, tmp_path / "uav_refine.onnx", plan) < 1e-2
     flying = BoxRefinement(str(tmp_path))
     flying.start(noise(5), np.array([80.0, 80]), np.array([40.0, 30]))
-    assert flying._keys.shape == (1, MEMORY, 2 * CELLS**2)
+    assert flying._keys.shape == (1, MEMORY, CELLS**2)
     assert flying.measure(noise(5), np.array([80.0, 80]), np.array([40.0, 30])) is not None

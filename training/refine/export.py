@@ -14,7 +14,7 @@ import torch
 from uav_perception.engine.manifest import EngineFile, Manifest, sha256_of
 from uav_perception.errors import WorkFailed
 
-from .network import CELLS, MEMORY, SIDE_PX, SLOTS, Exported, Refiner
+from .network import CELLS, MEMORY, SIDE_PX, Exported, Refiner
 from .train import Plan
 
 OUTPUTS = ["edges", "spread", "present", "key", "value"]
@@ -30,14 +30,14 @@ def export(model: Refiner, path: Path, plan: Plan) -> float:
 
     torch.manual_seed(0)
     flying = Exported(model.float()).eval()
-    memory = torch.randn(1, MEMORY, SLOTS * CELLS**2)
+    memory = torch.randn(1, MEMORY, CELLS**2)
     inputs = (torch.rand(1, 3, SIDE_PX, SIDE_PX) * 255 - 114, memory / memory.norm(dim=1, keepdim=True), memory.relu())
     partial = path.with_suffix(".tmp.onnx")
     torch.onnx.export(flying, inputs, str(partial), input_names=["image", "keys", "values"], output_names=OUTPUTS,
                       opset_version=17, dynamo=False)
     proto = onnx.load(str(partial))
     onnx.helper.set_model_props(proto, {
-        "family": "uavrefine", "precision": "fp32", "slots": str(SLOTS),
+        "family": "uavrefine", "precision": "fp32",
         "preprocess": json.dumps({"color": "bgr", "mean": [114.0] * 3, "side_px": SIDE_PX, "box": "middle half"}),
         "training": json.dumps({"steps": plan.steps, "seed": plan.seed})})
     onnx.save(proto, str(partial))

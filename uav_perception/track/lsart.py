@@ -32,6 +32,9 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 
+USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
+
+
 @dataclass(frozen=True)
 class Sight:
     """A place in this frame that looks like the target; ``quality`` 0..1."""
@@ -73,6 +76,7 @@ class LsartTracker:
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = 0
         self._previous = frame.image
+        self._shown: F64 | None = None  # the refined box of this frame
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         if self._refinement:
             self._refinement.start(frame.image, self._centre, self._size)
@@ -107,8 +111,6 @@ class LsartTracker:
                     steady = sight.peak.value > 0.5 * self._level and self._inside() > 0.9
                     if self._frames % c.learn_every == 0 and steady:
                         self._learn(image)
-                    if self._refinement and self._frames % c.refine_every == 0 and steady:
-                        self._refinement.remember(image, self._centre, self._size)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def doubt(self) -> None:
@@ -126,13 +128,14 @@ class LsartTracker:
         return float(np.prod(corners[1] - corners[0]) / self._size.prod())
 
     def _report(self, frame: Frame, quality: float) -> Track:
+        shown, self._shown = self._box if self._shown is None else self._shown, None
         if not self._config.gate:
-            return self._out.seen(frame, self._box, quality)
+            return self._out.seen(frame, shown, quality)
         unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             self._unseen = 0
-            return self._out.seen(frame, self._box, quality)
+            return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target
                 self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._anchor[1]
@@ -217,17 +220,24 @@ class LsartTracker:
             size = size * np.exp(self._config.figure_step * trust * stretch)
         self._size = np.clip(size, 3.0, 2 * self._image_size)
         if self._refinement:
-            self._refine(image, self._refinement)
+            self._shown = self._refine(image, self._refinement)
 
-    def _refine(self, image: U8, refinement: BoxRefinement) -> None:
-        """Move the edges towards where the network sees them, where it is sure that the target is there."""
+    def _refine(self, image: U8, refinement: BoxRefinement) -> F64 | None:
+        """The box to report: edges where the network sees them, the surer the nearer. None: it does not know.
+
+        The tracker goes on from its own box, for an error that is fed back grows. Only where its size has fallen behind
+        by more than the leash does it follow. The scale filter's response says how sure its own edges are.
+        """
         c = self._config
         measured = refinement.measure(image, self._centre, self._size)
         if measured is None or measured.present < c.refine_present:
-            return
-        box = blended(self._box, measured, c.refine_doubt)
-        self._centre = np.clip((box[:2] + box[2:]) / 2, 0, self._image_size)
-        self._size = np.clip(box[2:] - box[:2], 3.0, 2 * self._image_size)
+            return None
+        sureness = self._axes[0].peak if self._axes else USUAL_PEAK
+        doubt = c.refine_doubt * float(np.exp(np.clip(10 * (USUAL_PEAK - sureness), -2, 1.5)))
+        box = blended(self._box, measured, doubt)
+        size = box[2:] - box[:2]
+        self._size = np.clip(self._size, size / c.refine_leash, size * c.refine_leash)
+        return box
 
     def _crop(self, image: U8, centre: F64) -> Crop:
         side = np.sqrt(self._size.prod()) * self._config.search_ratio

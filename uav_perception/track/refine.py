@@ -1,9 +1,8 @@
 """Box refinement by a small learnt network: where are the edges of what the first frame's box showed?
 
 The network (``engines/uav_refine``, trained by ``uav-perception train refine``) compares a crop around the believed box
-with what it remembers of two crops of the target: the first frame's, and a recent one. It knows no classes. Each edge
-comes with its spread, and the whole with the probability that the target is there at all; a measured edge counts the
-more the surer it is.
+with what it remembers of the first frame's crop. It knows no classes. Each edge comes with its spread, and the whole
+with the probability that the target is there at all; a measured edge counts the more the surer it is.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine import Engine
-from ..engine.own import own_model
+from ..engine.own import own_engine
 from ..errors import ModelError
 from .features import crop
 
@@ -24,6 +23,8 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 MEAN = np.float32(114.0)
+TRIALS = ((0.0, 1.0), (0.0, 1.12), (0.0, 0.89), (0.06, 1.0), (-0.06, 1.0))  # shift in box sides, stretch
+BIAS_MAX = 0.15  # box sides
 OUTPUTS = ("edges", "spread", "present", "key", "value")
 
 
@@ -47,7 +48,7 @@ class BoxRefinement:
     def __init__(self, model: str = "") -> None:
         from ..engine.select import open_engine  # heavy; only who uses a network pays
 
-        path = Path(model).expanduser() if model else own_model("uav_refine")
+        path = Path(model).expanduser() if model else own_engine("uav_refine")
         if path is None:
             raise ModelError("no uav_refine in engines/", "the package's own box refinement",
                              "install the package again, or set lsart.refine to false")
@@ -60,15 +61,20 @@ class BoxRefinement:
         self._side = int(shapes["image"][-1] or 0)
         self._keys = np.zeros([int(n or 1) for n in shapes["keys"]], np.float32)
         self._values = np.zeros([int(n or 1) for n in shapes["values"]], np.float32)
-        self._slot = self._keys.shape[2] // 2
+        self._bias = np.zeros(4)
 
     def start(self, image: U8, centre: F64, size: F64) -> None:
-        """Remember the first frame's box ``size`` (w, h) px at ``centre``, in both places."""
-        self._remember(image, centre, size, slice(None))
-
-    def remember(self, image: U8, centre: F64, size: F64) -> None:
-        """Remember a recent box; the first stays."""
-        self._remember(image, centre, size, slice(self._slot, None))
+        """Remember the first frame's box of ``size`` (w, h) px at ``centre``, and by how much what the network holds to
+        be its edges differs from it: a box may be drawn looser or tighter, or leave out what moves along."""
+        out = self._infer(image, centre, size)
+        self._keys, self._values, self._bias = out["key"].copy(), out["value"].copy(), np.zeros(4)
+        box, off = np.concatenate([centre - size / 2, centre + size / 2]), []
+        for shift, stretch in TRIALS:
+            seen = self.measure(image, centre + shift * size, size * stretch)
+            if seen is not None:
+                off.append((seen.edges - box) / np.tile(size, 2))
+        if off:
+            self._bias = np.clip(np.mean(off, axis=0), -BIAS_MAX, BIAS_MAX)
 
     def measure(self, image: U8, centre: F64, size: F64) -> Measured | None:
         """The target's edges near the believed box; None where the network does not know."""
@@ -76,13 +82,9 @@ class BoxRefinement:
         edges, sigma, present = out["edges"][0].astype(np.float64), out["spread"][0].astype(np.float64), out["present"]
         if not (np.isfinite(edges).all() and np.isfinite(sigma).all()) or (edges[2:] - edges[:2] < 0.2).any():
             return None
+        sides = np.tile(edges[2:] - edges[:2], 2)
+        edges = edges - self._bias * sides
         return Measured(np.tile(centre, 2) + edges * np.tile(size, 2), sigma, float(present.ravel()[0]))
-
-    def _remember(self, image: U8, centre: F64, size: F64, where: slice) -> None:
-        out = self._infer(image, centre, size)
-        n = self._keys[..., where].shape[2] // self._slot
-        self._keys[..., where] = np.tile(out["key"], n)
-        self._values[..., where] = np.tile(out["value"], n)
 
     def _infer(self, image: U8, centre: F64, size: F64) -> dict[str, F32]:
         patch = crop(image, centre, 2 * size, (self._side, self._side)).image
