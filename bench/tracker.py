@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PARTS = ("colour", "regions", "distance_transform", "quality_fusion", "scale", "aspect", "figure", "camera_motion",
+PARTS = ("colour", "regions", "distance_transform", "quality_fusion", "scale", "aspect", "figure", "refine", "camera_motion",
          "gate")
 
 
