@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-PARTS = ("colour", "regions", "distance_transform", "quality_fusion", "scale", "aspect", "figure", "refine", "camera_motion",
-         "gate")
+PARTS = ("colour", "regions", "distance_transform", "quality_fusion", "scale", "aspect", "figure", "refine",
+         "camera_motion", "gate")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

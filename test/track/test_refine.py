@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from uav_perception.config import LsartConfig
+from uav_perception.config import LsartConfig, TrackerConfig
 from uav_perception.engine.manifest import check_file, read_manifest
 from uav_perception.engine.own import own_engine
 from uav_perception.errors import EngineMismatch, ModelError
@@ -15,6 +15,7 @@ from uav_perception.records import Frame
 from uav_perception.track import lsart
 from uav_perception.track.lsart import LsartTracker
 from uav_perception.track.refine import TRIALS, BoxRefinement, Measured, blended
+from uav_perception.track.stage import make_tracker
 
 STEP_NS = 33_000_000
 
@@ -113,6 +114,9 @@ def test_missing_or_other_networks_are_one_clear_error(tmp_path):
         LsartTracker(LsartConfig(refine=True, refine_model="/nowhere"))
     with pytest.raises(ModelError, match="image, keys, values"):
         LsartTracker(LsartConfig(refine=True, refine_model=str(own_engine("uav_detector") / "uav_detector.onnx")))
+    with pytest.raises(ModelError, match="nowhere"):
+        make_tracker(TrackerConfig(), LsartConfig(refine_model="/nowhere"))
+    make_tracker(TrackerConfig(), LsartConfig(refine=False, refine_model="/nowhere"))
     LsartTracker(LsartConfig(refine=False, refine_model="/nowhere"))
 
 

@@ -301,7 +301,15 @@ def _boxes(boxes: list[F32]) -> F64:
 
 
 def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
-    """The tracker stage; the target tracker is built at the first lock."""
+    """The tracker stage; the target tracker is built at the first lock.
+
+    Raises:
+        ModelError: the box refinement is on and its network is missing or another one (said here, not at the first lock).
+    """
+    if config.target_tracker == "lsart" and lsart.refine:
+        from .refine import BoxRefinement
+
+        BoxRefinement(lsart.refine_model)
 
     def make_target() -> TargetTracker:
         from .lsart import make_target_tracker
