@@ -304,7 +304,8 @@ def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
     """The tracker stage; the target tracker is built at the first lock.
 
     Raises:
-        ModelError: the box refinement is on and its network is missing or another one (said here, not at the first lock).
+        ModelError: the box refinement is on and its network is missing or another one; said here, not at the first
+            lock.
     """
     if config.target_tracker == "lsart" and lsart.refine:
         from .refine import BoxRefinement
