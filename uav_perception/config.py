@@ -182,7 +182,6 @@ class LsartConfig(_Checked):
     refine_model: str = param("", "its engine or ONNX; empty = the package's own")
     refine_present: float = param(0.5, "probability of the target's presence below which it is not asked", lo=0.0, hi=1.0)
     refine_doubt: float = param(0.07, "how far off the box's own edges are held to be, box sides", lo=0.0, hi=1.0)
-    refine_leash: float = param(1.2, "factor by which the tracker's own size may differ from the refined one", lo=1.0, hi=10.0)
     camera_motion: bool = param(True, "move the box of an unseen target with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")
     contrast_min: float = param(1.0, "standard deviation of pixel values of a blank picture", lo=0.0, hi=255.0)

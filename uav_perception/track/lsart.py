@@ -225,8 +225,8 @@ class LsartTracker:
     def _refine(self, image: U8, refinement: BoxRefinement) -> F64 | None:
         """The box to report: edges where the network sees them, the surer the nearer. None: it does not know.
 
-        The tracker goes on from its own box, for an error that is fed back grows. Only where its size has fallen behind
-        by more than the leash does it follow. The scale filter's response says how sure its own edges are.
+        The tracker itself goes on from its own box, for an error that is fed back grows. The scale filter's response says
+        how sure that box's edges are.
         """
         c = self._config
         measured = refinement.measure(image, self._centre, self._size)
@@ -234,10 +234,7 @@ class LsartTracker:
             return None
         sureness = self._axes[0].peak if self._axes else USUAL_PEAK
         doubt = c.refine_doubt * float(np.exp(np.clip(10 * (USUAL_PEAK - sureness), -2, 1.5)))
-        box = blended(self._box, measured, doubt)
-        size = box[2:] - box[:2]
-        self._size = np.clip(self._size, size / c.refine_leash, size * c.refine_leash)
-        return box
+        return blended(self._box, measured, doubt)
 
     def _crop(self, image: U8, centre: F64) -> Crop:
         side = np.sqrt(self._size.prod()) * self._config.search_ratio
