@@ -225,8 +225,8 @@ class LsartTracker:
     def _refine(self, image: U8, refinement: BoxRefinement) -> F64 | None:
         """The box to report: edges where the network sees them, the surer the nearer. None: it does not know.
 
-        The tracker itself goes on from its own box, for an error that is fed back grows. The scale filter's response says
-        how sure that box's edges are.
+        The tracker itself goes on from its own box, for an error that is fed back grows. The scale filter's response
+        says how sure that box's edges are.
         """
         c = self._config
         measured = refinement.measure(image, self._centre, self._size)
