@@ -96,8 +96,8 @@ class DetectorConfig(_Checked):
                              "0 = the model's own", lo=0, hi=4096)
     coarse_px: int = param(480, "a second look at about this number squared, for objects too large for a first look of "
                                 "more than 1.5 times that (models of free size); 0 = none", lo=0, hi=4096)
-    views: int = param(1, "looks at the frame as it is, mirrored, turned a quarter, turned by half, fused; each costs the "
-                          "same again", lo=1, hi=4)
+    views: int = param(1, "looks at the frame as it is, mirrored at its diagonals, turned by half, fused; each costs "
+                          "the same again", lo=1, hi=4)
     tile_px: int = param(0, "side of square tiles in source pixels for tiny objects; 0 = whole frame", lo=0, hi=8192)
     tile_overlap: float = param(0.2, "share of a tile shared with its neighbour", lo=0.0, hi=0.9)
     backend: str = param("auto", "engine to use", choices=("auto", "onnxruntime", "tensorrt"))

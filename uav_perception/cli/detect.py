@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
                         help="network input of models of free size: about its square, shaped as the frame; "
                         f"default {INPUT_PX}, 0 = the model's own")
     parser.add_argument("--views", type=int, metavar="N",
-                        help="looks at the picture as it is, mirrored, turned a quarter, turned by half, fused; "
+                        help="looks at the picture as it is, mirrored at its diagonals, turned by half, fused; "
                         "default: all 4 with models of the family uavdet, which know no upright, else 1 (as live)")
     parser.add_argument("--tile", type=int, dest="tile_px", metavar="PX",
                         help="side of tiles in source pixels; 0 = whole frames")

@@ -1,4 +1,4 @@
-"""The same picture mirrored and turned: from above there is no upright, so every view is as good a look as the first.
+"""The same picture turned and mirrored: from above there is no upright, so every view is as good a look as the first.
 
 A false alarm seldom survives a turn, a vehicle does, and the mean of several boxes lies closer than one.
 """
@@ -14,12 +14,13 @@ from ..records import F32, I32, U8
 from .nms import suppress
 
 Found = tuple[F32, F32, I32]  # boxes (N, 4) xyxy, scores (N,), classes (N,)
-VIEWS = 4  # as it is, mirrored, turned a quarter counter-clockwise, turned by half
+VIEWS = 4  # as it is, mirrored at the main diagonal, turned by half, mirrored at the other diagonal
 
 
 def view_of(image: U8, view: int) -> U8:
     """The picture (H, W, 3) as view number ``view`` shows it, contiguous."""
-    shown = (image, image[:, ::-1], np.rot90(image), image[::-1, ::-1])[view]
+    turned = image[::-1, ::-1]
+    shown = (image, image.transpose(1, 0, 2), turned, turned.transpose(1, 0, 2))[view]
     return np.ascontiguousarray(shown)
 
 
@@ -27,8 +28,8 @@ def from_view(xyxy_px: F32, view: int, width_px: int, height_px: int) -> F32:
     """Boxes (N, 4) found in a view, in pixels of the picture of ``width_px`` x ``height_px``."""
     x1, y1, x2, y2 = xyxy_px.T
     w, h = width_px, height_px
-    return np.stack(((x1, y1, x2, y2), (w - x2, y1, w - x1, y2), (w - y2, x1, w - y1, x2),
-                     (w - x2, h - y2, w - x1, h - y1))[view], 1).astype(np.float32)
+    return np.stack(((x1, y1, x2, y2), (y1, x1, y2, x2), (w - x2, h - y2, w - x1, h - y1),
+                     (w - y2, h - x2, w - y1, h - x1))[view], 1).astype(np.float32)
 
 
 def fuse(views: Sequence[Found], group: I32, iou: float, limit: int) -> Found:
