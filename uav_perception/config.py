@@ -92,12 +92,10 @@ class DetectorConfig(_Checked):
     score_min: float = param(0.25, "detections below are not reported", lo=0.0, hi=1.0)
     nms_iou: float = param(0.6, "boxes of a class overlapping more are one object", lo=0.0, hi=1.0)
     max_detections: int = param(300, "at most this many a frame", lo=1, hi=10000)
-    input_px: int = param(0, "network input of models of free size: about this number squared, shaped as the frame; "
-                             "0 = the model's own", lo=0, hi=4096)
+    input_px: int = param(0, "input of models of free size: about its square, as the frame; 0 = the model's own", lo=0, hi=4096)
     coarse_px: int = param(480, "a second look at about this number squared, for objects too large for a first look of "
                                 "more than 1.5 times that (models of free size); 0 = none", lo=0, hi=4096)
-    views: int = param(1, "looks at the frame as it is, mirrored at its diagonals, turned by half, fused; each costs "
-                          "the same again", lo=1, hi=4)
+    views: int = param(1, "looks at the frame: as it is, mirrored at its diagonals, turned by half; fused", lo=1, hi=4)
     tile_px: int = param(0, "side of square tiles in source pixels for tiny objects; 0 = whole frame", lo=0, hi=8192)
     tile_overlap: float = param(0.2, "share of a tile shared with its neighbour", lo=0.0, hi=0.9)
     backend: str = param("auto", "engine to use", choices=("auto", "onnxruntime", "tensorrt"))
@@ -138,8 +136,7 @@ class TrackerConfig(_Checked):
     relock_looks: int = param(3, "... after so many looks in a row that found its identity", lo=1, hi=100)
     relock_strangeness: float = param(0.4, "... and only if it looks like itself: largest appearance distance", lo=0.0,
                                       hi=2.0)
-    relock_acceleration: float = param(2.0, "a locked target out of sight may be found as far from where it should be as "
-                                            "this acceleration takes it, sizes/s^2", lo=0.0, hi=100.0)
+    relock_acceleration: float = param(2.0, "an unseen locked target strays from its path so fast, sizes/s^2", lo=0.0, hi=100.0)
     relock_max_s: float = param(5.0, "the identity of a locked target is held this long without sight of it, s", lo=0.0,
                                 hi=600.0)
     history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)
