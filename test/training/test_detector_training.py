@@ -27,7 +27,8 @@ from training.detector.pictures import (  # noqa: E402
 )
 from training.detector.sprites import cut_vehicles, outline_of_mask  # noqa: E402
 from training.detector.stream import Stream  # noqa: E402
-from training.detector.train import Plan, Trainer, load_checkpoint, train  # noqa: E402
+from training.detector.train import Plan, Trainer, train  # noqa: E402
+from training.run import load_checkpoint  # noqa: E402
 from uav_perception.cli.main import main  # noqa: E402
 from uav_perception.config import DetectorConfig  # noqa: E402
 from uav_perception.detect.detector import make_detector, own_model  # noqa: E402

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.run import save
 from uav_perception.camera.sources import open_camera
 from uav_perception.config import CameraConfig, DepthPoseConfig
 from uav_perception.depth_pose.estimator import make_depth_pose
@@ -253,10 +254,8 @@ def train(recording: Recording, args: argparse.Namespace) -> tuple[dict[str, Any
             shown = {**parts, **{f"held-out {name}": error for name, error in errors.items()}}
             print(f"step {done}/{args.steps} " + " ".join(f"{k} {v:.4f}" for k, v in shown.items()), flush=True)
             preview(nets["depth"], recording, args.out / "preview.png")
-            temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"nets": nets.state_dict(), "optimiser": optimiser.state_dict(), "steps": done, "best": best},
-                       temporary)
-            os.replace(temporary, checkpoint)
+            save(checkpoint, {"nets": nets.state_dict(), "optimiser": optimiser.state_dict(), "steps": done,
+                              "best": best})
     for name, (_, state) in best.items():
         nets[name].load_state_dict(state)
     kept = {name: round(error, 4) for name, (error, _) in best.items()}

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from uav_perception.errors import InputError, MissingDependency
+from training.checks import check_arguments, need_torch
+from uav_perception.errors import InputError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,16 +36,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train (or go on training), export, write the card; returns what a caller prints as JSON."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as e:
-        raise MissingDependency("torch is not installed", "PyTorch (extra `train`)", "run `make train-setup`") from e
+    need_torch()
+    from training.run import load_checkpoint
+
     from .card import write_card
     from .export import export
     from .model import macs
-    from .train import Plan, load_checkpoint, train
+    from .train import Plan, train
     from .validate import validate
 
+    check_arguments(args, ("steps", "batch", "processes"), (args.pretrained, args.start, args.grounds))
+    if args.size < 64 or args.size % 32:
+        raise InputError(f"--size {args.size}", "a multiple of 32, at least 64", "correct the arguments")
     out = Path(args.out)
     rendered = list(args.rendered)
     if args.render:
@@ -53,14 +56,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         render_stills(out / "rendered", 0, args.render, 512, thermal=False)
         index(out / "rendered", 512)
         rendered.append(str(out / "rendered"))
-    for name in ("steps", "batch", "processes"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}", "at least 1", "correct the arguments")
-    if args.size < 64 or args.size % 32:
-        raise InputError(f"--size {args.size}", "a multiple of 32, at least 64", "correct the arguments")
-    for file in filter(None, (args.pretrained, args.start, args.grounds)):
-        if not Path(file).exists():
-            raise InputError(f"{file}: no such file or folder", "an existing path", "correct the arguments")
     plan = Plan(tuple(args.data), tuple(rendered), args.grounds, args.pretrained, args.out, args.steps, args.batch,
                 args.size, args.start, seed=args.seed)
     model = train(plan, args.processes, validate)

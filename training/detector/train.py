@@ -6,15 +6,12 @@ written every ``SAVE_EVERY`` steps; a run that is interrupted goes on from it wh
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from uav_perception.errors import InputError, WorkFailed
+from training.run import Run, load_checkpoint, rate_at, save
+from uav_perception.errors import WorkFailed
 
 from .export import weights_of
 from .loss import detection_loss
@@ -80,49 +78,19 @@ def batch_tensor(samples: list[Sample]) -> Tensor:
     return torch.from_numpy(stacked).float().sub_(PAD_VALUE)
 
 
-def rate_at(plan: Plan, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 %."""
-    if step < plan.warmup:
-        return plan.rate * (step + 1) / plan.warmup
-    progress = min(1.0, (step - plan.warmup) / max(1, plan.steps - plan.warmup))
-    return plan.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+class Trainer(Run[UavDet]):
+    """``step`` of one batch."""
 
-
-def save(path: Path, value: Any) -> None:
-    """Write atomically: an interrupted run never leaves half a checkpoint."""
-    partial = path.with_suffix(".partial")
-    torch.save(value, partial)
-    os.replace(partial, path)
-
-
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint at ``path`` or None when there is none.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    if not path.exists():
-        return None
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as e:
-        raise InputError(f"checkpoint {path}: {str(e).splitlines()[0]}", "a checkpoint of this training",
-                         "remove it to start anew") from e
-
-
-class Trainer:
-    """Network, its moving average and optimiser; ``step`` of one batch."""
+    plan: Plan
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
-        self.plan = plan
         model = UavDet()
         if plan.pretrained:
             model.load_imagenet(imagenet_state(Path(plan.pretrained)))
         if plan.start:
             model.load_state_dict(weights_of(Path(plan.start)))
-        self.model = model.to(memory_format=torch.channels_last)
-        self.average: UavDet = copy.deepcopy(self.model)
+        super().__init__(plan, model)
         self._freeze(FROZEN_BLOCKS)
         backbone = [p for p in self.model.blocks.parameters() if p.requires_grad]
         known = {id(p) for p in backbone}
@@ -131,24 +99,12 @@ class Trainer:
                                             {"params": backbone, "factor": plan.backbone_rate}], lr=plan.rate,
                                            weight_decay=0.02, betas=(0.9, 0.99), fused=True)
         self.centres, self.strides = points(plan.size_px, plan.size_px)
-        self.step_index = 0
-        self.history: list[dict[str, float]] = []
 
     def _freeze(self, blocks: int) -> None:
         self.model.frozen = blocks
         for p in (*self.model.stem.parameters(), *self.model.blocks[:blocks].parameters()):
             p.requires_grad_(False)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step_index,
-                "optimiser": self.optimiser.state_dict(), "history": self.history, "plan": asdict(self.plan)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step_index, self.history = state["step"], state["history"]
 
     def step(self, samples: list[Sample], processes: int) -> tuple[float, float]:
         """One update; returns class and box loss."""
@@ -169,10 +125,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.trained, 5.0)
         if torch.isfinite(norm):
             self.optimiser.step()
-        decay = min(self.plan.ema, (1 + self.step_index) / (10 + self.step_index))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self.step_index += 1
+        self.advance()
         return class_loss.item(), box_loss.item()
 
 

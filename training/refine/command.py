@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uav_perception.errors import InputError, MissingDependency
+from training.checks import check_arguments, need_torch
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,24 +28,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train (or go on training), export, write the card; returns what a caller prints as JSON."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as e:
-        raise MissingDependency("torch is not installed", "PyTorch (extra `train`)", "run `make train-setup`") from e
+    need_torch()
     from .export import export, write_card
     from .train import Plan, train
 
-    for name in ("steps", "batch"):
-        if getattr(args, name) < 1:
-            raise InputError(f"--{name} {getattr(args, name)}", "at least 1", "correct the arguments")
-    for file in filter(None, (args.pretrained, args.grounds, *args.flights)):
-        if not Path(file).exists():
-            raise InputError(f"{file}: no such file or folder", "an existing path", "correct the arguments")
+    check_arguments(args, ("steps", "batch"), (args.pretrained, args.grounds, *args.flights))
     plan = Plan(tuple(args.data), tuple(args.flights), tuple(args.rendered), args.grounds, args.pretrained, args.out,
                 args.steps, args.batch, seed=args.seed)
     model, history = train(plan)
-    scores = {k: round(v, 4) for k, v in [h for h in history if "presence" in h][-1].items()} if any(
-        "presence" in h for h in history) else {}
+    scored = [h for h in history if "presence" in h]
+    scores = {k: round(v, 4) for k, v in scored[-1].items()} if scored else {}
     path = Path(args.out) / "uav_refine.onnx"
     export(model, path, plan)
     summary = {"onnx": str(path), "steps": args.steps, "parameters": sum(p.numel() for p in model.parameters()),

@@ -6,10 +6,9 @@ the same folder.
 
 from __future__ import annotations
 
-import copy
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 from training.detector.model import PAD_VALUE, UavDet, imagenet_state
 from training.detector.pictures import U8, Picture, load_coco
 from training.detector.sprites import cut_vehicles, procedural_ground
-from training.detector.train import held_out, load_checkpoint, rate_at, save
+from training.detector.train import held_out
+from training.run import Run, load_checkpoint, rate_at, save
 from uav_perception.camera.bag import BagPictures
 from uav_perception.errors import InputError
 from uav_perception.offline.truth import BagTruth
@@ -188,36 +188,25 @@ def losses(out: dict[str, Tensor], true: Tensor, present: Tensor, mask: Tensor) 
 WEIGHTS = {"bins": 0.3, "edges": 4.0, "iou": 1.5, "present": 0.3, "mask": 0.5}
 
 
-class Trainer:
-    """Network, its moving average and optimiser; ``step`` of one batch."""
+class Trainer(Run[Refiner]):
+    """``step`` of one batch; the backbone stays as it is."""
+
+    plan: Plan
 
     def __init__(self, plan: Plan) -> None:
         torch.manual_seed(plan.seed)
-        self.plan, self.model = plan, Refiner()
+        model = Refiner()
         if plan.pretrained:
             base = UavDet()
             base.load_imagenet(imagenet_state(Path(plan.pretrained)))
-            self.model.stem.load_state_dict(base.stem.state_dict())
-            self.model.blocks.load_state_dict(base.blocks[: len(self.model.blocks)].state_dict())
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for p in (*self.model.stem.parameters(), *self.model.blocks.parameters()):
+            model.stem.load_state_dict(base.stem.state_dict())
+            model.blocks.load_state_dict(base.blocks[: len(model.blocks)].state_dict())
+        for p in (*model.stem.parameters(), *model.blocks.parameters()):
             p.requires_grad_(False)
-        self.average = copy.deepcopy(self.model)
+        super().__init__(plan, model)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.trained, lr=plan.rate, weight_decay=0.02, betas=(0.9, 0.99), fused=True)
         self.pool = Pool(plan.pool)
-        self.step_index = 0
-        self.history: list[dict[str, float]] = []
-
-    def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "average": self.average.state_dict(), "step": self.step_index,
-                "optimiser": self.optimiser.state_dict(), "history": self.history, "plan": asdict(self.plan)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step_index, self.history = state["step"], state["history"]
 
     def take(self, samples: list[Sample]) -> None:
         """Put fresh samples into the pool."""
@@ -226,7 +215,7 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One update on a batch of the pool; returns the parts of the loss."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.plan, self.step_index)  # type: ignore[arg-type]
+            group["lr"] = rate_at(self.plan, self.step_index)
         *levels, true, present, mask = self.pool.draw(self.plan.batch, np.random.default_rng(self.step_index))
         out = answer(self.model, levels)
         parts = losses(out, true.flatten(0, 1), present.flatten(), mask.flatten(0, 1)[:, None])
@@ -234,10 +223,7 @@ class Trainer:
         torch.stack([WEIGHTS[k] * v for k, v in parts.items()]).sum().backward()
         if torch.isfinite(nn.utils.clip_grad_norm_(self.trained, 5.0)):
             self.optimiser.step()
-        decay = min(self.plan.ema, (1 + self.step_index) / (10 + self.step_index))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-        self.step_index += 1
+        self.advance()
         return {k: v.item() for k, v in parts.items()}
 
 
