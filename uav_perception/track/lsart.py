@@ -47,10 +47,11 @@ class Sight:
 class LsartTracker:
     """See the module. State between frames: centre and size of the box, the models, and the confidence in them."""
 
-    def __init__(self, config: LsartConfig) -> None:
+    def __init__(self, config: LsartConfig, refinement: BoxRefinement | None = None) -> None:
+        """``refinement``: the one that ``config`` names where it is loaded already."""
         self._config = config
         self._out = TargetTrack()
-        self._refinement = BoxRefinement(config.refine_model) if config.refine else None
+        self._refinement = (refinement or BoxRefinement(config.refine_model)) if config.refine else None
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track:
         c, box = self._config, checked_start_box(box_xyxy_px, frame)
@@ -308,6 +309,8 @@ TARGET_TRACKERS: dict[str, Callable[[LsartConfig], TargetTracker]] = {
 }
 
 
-def make_target_tracker(config: TrackerConfig, lsart: LsartConfig) -> TargetTracker:
-    """The tracker that ``config.target_tracker`` names."""
-    return TARGET_TRACKERS[config.target_tracker](lsart)
+def make_target_tracker(config: TrackerConfig, lsart: LsartConfig, refinement: BoxRefinement | None = None
+                        ) -> TargetTracker:
+    """The tracker that ``config.target_tracker`` names; ``refinement``: see ``LsartTracker``."""
+    make = TARGET_TRACKERS[config.target_tracker]
+    return LsartTracker(lsart, refinement) if make is LsartTracker else make(lsart)

@@ -307,14 +307,15 @@ def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
         ModelError: the box refinement is on and its network is missing or another one; said here, not at the first
             lock.
     """
+    refinement = None
     if config.target_tracker == "lsart" and lsart.refine:
         from .refine import BoxRefinement
 
-        BoxRefinement(lsart.refine_model)
+        refinement = BoxRefinement(lsart.refine_model)
 
     def make_target() -> TargetTracker:
         from .lsart import make_target_tracker
 
-        return make_target_tracker(config, lsart)
+        return make_target_tracker(config, lsart, refinement)
 
     return Tracker(config, make_target)
