@@ -16,7 +16,7 @@ from uav_perception.camera.bag import BagPictures
 from uav_perception.camera.files import FolderPictures
 from uav_perception.geometry import clip_boxes
 from uav_perception.offline.truth import BagTruth
-from uav_perception.track.camera_motion import CameraMotion
+from uav_perception.track.camera_motion import CameraMotion, mapped
 
 F64 = NDArray[np.float64]
 HIDDEN, SEEN = 0.1, 0.7  # visibilities
@@ -144,7 +144,7 @@ def drawn_cases(footage: Footage) -> Iterator[Case]:
             ground[k] = footage.steps[k] @ ground[k - 1]
         for k in range(a, lead, -1):
             ground[k - 1] = np.linalg.inv(footage.steps[k]) @ ground[k]
-        way = np.concatenate([_map(np.linalg.inv(ground[k]), _corners(footage.box[k])) for k in range(a, b)])
+        way = np.concatenate([mapped(np.linalg.inv(ground[k]), _corners(footage.box[k])) for k in range(a, b)])
         hull = _band(way) if bridge else cv2.convexHull(way.astype(np.float32)).reshape(-1, 2).astype(np.float64)
         hull = (hull - hull.mean(axis=0)) * 1.1 + hull.mean(axis=0)
         texture = _leaves(footage.images[a](), looks) if not bridge else _concrete(footage.images[a](), looks)
@@ -152,7 +152,7 @@ def drawn_cases(footage: Footage) -> Iterator[Case]:
         for k in range(lead, tail):
             image, to_frame = footage.images[k](), ground[k]
             mask = np.zeros(image.shape[:2], np.uint8)
-            cv2.fillConvexPoly(mask, np.rint(np.clip(_map(to_frame, hull), -9999, 9999)).astype(np.int32), 255)
+            cv2.fillConvexPoly(mask, np.rint(np.clip(mapped(to_frame, hull), -9999, 9999)).astype(np.int32), 255)
             cover = cv2.warpPerspective(texture, to_frame, (image.shape[1], image.shape[0]),
                                         borderMode=cv2.BORDER_REFLECT)
             drawn.append(np.where(mask[:, :, None] > 0, cover, image))
@@ -190,11 +190,6 @@ def _band(way: F64) -> F64:
     middle, reach = way.mean(axis=0), (way - way.mean(axis=0)) @ along
     near, far = middle + reach.min() * along, middle + reach.max() * along
     return np.array([near - across, near + across, far + across, far - across])
-
-
-def _map(H: F64, points: F64) -> F64:
-    q = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ H.T
-    return np.asarray(q[:, :2] / q[:, 2:])
 
 
 def _corners(box: F64) -> F64:

@@ -233,7 +233,8 @@ class Scorer:
             return np.asarray(rows[scored[rows[:, 0].astype(int)]])
 
         def matched(rows: F64) -> F64:
-            rows, ids = of_scored(rows), of_scored(rows)[:, 1].astype(int)
+            rows = of_scored(rows)
+            ids = rows[:, 1].astype(int)
             place = of_model[np.where((ids >= 0) & (ids < len(category)), ids, -1)]
             return np.asarray(np.column_stack([rows[:, 0], place, rows[:, 2:]])[place >= 0])
 
