@@ -11,6 +11,7 @@ from uav_perception.errors import ConfigError, InputError, ModelError
 from uav_perception.geometry import box_iou
 from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track import TargetTracker
+from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
 from uav_perception.track.scale import AxisFilter
 
@@ -112,6 +113,18 @@ def test_occlusion_is_said_within_five_frames_and_the_target_regained(picture, h
         where = where + np.array([1.0, 0.2])
         track = tracker.update(at(later, scene(picture, where)))
     assert track.state is TrackState.TRACKED and track.id == 7 and iou(track, where) > 0.6
+
+
+def test_a_hidden_target_goes_along_with_the_camera_motion_it_is_told(picture):
+    tracker = start(picture)
+    for k in range(1, 5):
+        tracker.update(at(k, scene(picture, (160, 120))), camera=CameraStep(np.eye(3), True, 50))
+    ground = scene(picture, (-100, -100))  # without the target
+    step = CameraStep(np.array([[1.0, 0, 3], [0, 1, 2], [0, 0, 1]]), True, 50)
+    tracks = [tracker.update(at(k, ground), camera=step) for k in range(5, 21)]
+    hidden = np.array([(t.xyxy_px[:2] + t.xyxy_px[2:]) / 2 for t in tracks if t.state is TrackState.OCCLUDED])
+    assert len(hidden) >= 10
+    np.testing.assert_allclose(np.diff(hidden, axis=0), [[3, 2]] * (len(hidden) - 1), atol=0.3)
 
 
 def test_detections_lead_back_to_a_target_that_reappears_far_away(picture):

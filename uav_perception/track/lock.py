@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from ..errors import RecordError
 from ..records import Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker
+from .camera_motion import CameraStep
 from .target import checked_start_box
 
 _STATE_OF = {TrackState.TENTATIVE: "ACQUIRING", TrackState.TRACKED: "LOCKED", TrackState.OCCLUDED: "OCCLUDED",
@@ -93,8 +94,9 @@ class TargetLock:
         """Something else sees the target where its tracker does."""
         self.doubted = False
 
-    def update(self, frame: Frame, detections: Detections | None, others_xyxy_px: ArrayLike | None = None) -> None:
-        """Follow the target into ``frame``.
+    def update(self, frame: Frame, detections: Detections | None, others_xyxy_px: ArrayLike | None = None,
+               camera: CameraStep | None = None) -> None:
+        """Follow the target into ``frame``; ``camera``: what the camera did since the last one.
 
         ``detections`` (at this frame's stamp) help to find it again, where it is not known that it is another
         (``others_xyxy_px``).
@@ -104,7 +106,7 @@ class TargetLock:
         if not following or self._tracker is None or self._track is None:
             return
         try:
-            track = self._tracker.update(frame, detections, others_xyxy_px)
+            track = self._tracker.update(frame, detections, others_xyxy_px, camera)
         except Exception as e:  # whatever an engine throws: the identities of the others must go on
             self._state = "FAILED"
             self._message = f"target tracker failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"

@@ -17,7 +17,7 @@ from ..config import LsartConfig, TrackerConfig
 from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from . import TargetTracker
-from .camera_motion import CameraMotion, mapped
+from .camera_motion import CameraMotion, CameraStep, mapped
 from .features import Crop, colours, crop, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
@@ -84,8 +84,8 @@ class LsartTracker:
         self._learn(frame.image, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
-    def update(self, frame: Frame, detections: Detections | None = None,
-               others_xyxy_px: ArrayLike | None = None) -> Track:
+    def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
+               camera: CameraStep | None = None) -> Track:
         c, image = self._config, frame.image
         size = np.array(image.shape[1::-1], dtype=np.float64)
         if (size != self._image_size).any():
@@ -97,7 +97,7 @@ class LsartTracker:
             return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
-        carried, reliable = self._predict(image, dt_s)
+        carried, reliable = self._predict(image, dt_s, camera)
         sight = self._search(image, detections, others_xyxy_px, self._unseen * dt_s)
         if sight is not None:
             self._centre = np.clip(sight.centre, 0, size)
@@ -150,7 +150,7 @@ class LsartTracker:
         self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
         self._velocity = self._velocity * ratio
 
-    def _predict(self, image: U8, dt_s: float) -> tuple[F64, bool]:
+    def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, bool]:
         """Move the box with the background, and on with the target's own velocity.
 
         Returns:
@@ -158,7 +158,7 @@ class LsartTracker:
         """
         carried, reliable = self._centre, False
         if self._camera:
-            step = self._camera.step(image, self._box[None])
+            step = self._camera.step(image, self._box[None]) if camera is None else camera
             reliable = step.reliable
             if reliable:
                 carried, anchor = mapped(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))

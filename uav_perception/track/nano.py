@@ -17,6 +17,7 @@ from ..config import LsartConfig
 from ..engine import Engine
 from ..errors import ModelError
 from ..records import Detections, Frame, Track, TrackState
+from .camera_motion import CameraStep
 from .features import crop
 from .target import TargetTrack, checked_start_box
 
@@ -56,8 +57,8 @@ class NanoTracker:
     def doubt(self) -> None:
         self._out.doubt()
 
-    def update(self, frame: Frame, detections: Detections | None = None,
-               others_xyxy_px: ArrayLike | None = None) -> Track:
+    def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
+               camera: CameraStep | None = None) -> Track:
         if self._out.doubted or not self._out.accepts(frame):
             return self._out.without_evidence(frame, TrackState.LOST)
         search = self._features(frame, SEARCH_PX, SEARCH_PX / TEMPLATE_PX)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import ModelError
 from ..records import Detections, Frame, Track, TrackState
+from .camera_motion import CameraStep
 from .target import TargetTrack, checked_start_box
 
 FACTORIES = {"kcf": "TrackerKCF_create", "csrt": "TrackerCSRT_create"}
@@ -37,8 +38,8 @@ class OpenCvTracker:
     def doubt(self) -> None:
         self._out.doubt()
 
-    def update(self, frame: Frame, detections: Detections | None = None,
-               others_xyxy_px: ArrayLike | None = None) -> Track:
+    def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
+               camera: CameraStep | None = None) -> Track:
         if self._out.doubted or not self._out.accepts(frame) or frame.image.shape != self._size:
             return self._out.without_evidence(frame, TrackState.LOST)
         found, box = self._tracker.update(frame.image)

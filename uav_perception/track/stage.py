@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..geometry import box_iou
 from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
 from . import TargetTracker, appearance, kalman
-from .camera_motion import UNKNOWN_STEP, CameraMotion, MotionHistory
+from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, MotionHistory
 from .corroboration import Corroboration
 from .lock import TargetLock
 from .many import ManyTracker
@@ -59,11 +59,12 @@ class Tracker:
         started = time.perf_counter_ns()
         if not self._in_order(frame):
             return ()
-        self._see(frame)
+        step = self._see(frame)
         usable = self._usable(frame, detections)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
-        self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1])
+        self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1],
+                          step if self._c.camera_motion else None)
         if usable is not None:
             self._look(usable, looks if usable is detections else None)
         tracks = self._many_at(frame.stamp_ns)
@@ -138,7 +139,8 @@ class Tracker:
         self._pending, self._tracks = None, ()
         self._lock.lose(stamp_ns, why)
 
-    def _see(self, frame: Frame) -> None:
+    def _see(self, frame: Frame) -> CameraStep:
+        """Take the frame; what the camera did since the last one."""
         step = UNKNOWN_STEP
         if self._c.camera_motion:
             boxes = np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4)
@@ -155,6 +157,7 @@ class Tracker:
             self._advance(horizon_ns)
             self._many.lose_unseen(horizon_ns, looks_missed=0)
         self._history.forget_before(horizon_ns)
+        return step
 
     def _usable(self, frame: Frame, detections: Detections | None) -> Detections | None:
         """What the detector answered, if it is for now and was never used before."""
