@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uav_perception.track.krr import CrossPatchRegression, fft2, gaussian_label, ifft2
+from uav_perception.track.krr import CrossPatchRegression, SupportTransform, fft2, gaussian_label, ifft2
 from uav_perception.track.lsart import fuse
 from uav_perception.track.regions import RegionRegression, region_masks
 
@@ -74,9 +74,21 @@ def test_filter_lives_on_its_support_and_finds_a_shift():
     regression.solve(fft2(maps), 50)
     outside = np.ones(maps.shape[1:], bool)
     outside[regression.support] = False
-    assert not regression._filter[:, outside].any()
+    kernels = ifft2(regression._spectrum.conj(), (24, 24))
+    assert np.abs(kernels[:, outside]).max() < 1e-6 < 1e-3 < np.abs(kernels).max()
     response = regression.response(fft2(np.roll(maps, (3, -2), (1, 2))))
     assert np.unravel_index(response.argmax(), response.shape) == (3, 22)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (9, 8), (10, 11)])
+def test_transform_of_the_support_is_the_fft_of_padded_maps(shape):
+    rows, cols = slice(2, 7), slice(3, 6)
+    padded = np.zeros((4, *shape), np.float32)
+    padded[:, rows, cols] = np.random.default_rng(0).normal(size=(4, 5, 3))
+    transform = SupportTransform(shape, (rows, cols))
+    np.testing.assert_allclose(transform.forward(padded[:, rows, cols].copy()), fft2(padded).conj(), atol=1e-5)
+    spectra = fft2(np.random.default_rng(1).normal(size=(4, *shape)).astype(np.float32))
+    np.testing.assert_allclose(transform.inverse(spectra), ifft2(spectra.conj(), shape)[:, rows, cols], atol=1e-5)
 
 
 def test_fourier_pair_and_label():

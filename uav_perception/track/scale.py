@@ -25,8 +25,9 @@ class AxisFilter:
         exponent = np.arange(steps) - steps // 2
         self.factors = factor ** (exponent[:, None] * np.array(direction))  # (steps, 2) of (w, h)
         label = np.exp(-0.5 * (exponent / (steps / 16.0)) ** 2)
-        self._label = np.fft.fft(label).astype(np.complex64)
-        self._window = np.hanning(steps + 2)[1:-1, None].astype(np.float32)
+        self._label = np.fft.rfft(label).astype(np.complex64)
+        fourier = np.fft.rfft(np.eye(steps), axis=0) * np.hanning(steps + 2)[1:-1]
+        self._fourier = np.concatenate([fourier.real, fourier.imag]).astype(np.float32)  # (2 F, steps)
         self._ridge, self._rate = ridge, rate
         self._num: NDArray[np.complex64] | None = None
         self._den: NDArray[np.float32] | None = None
@@ -35,7 +36,7 @@ class AxisFilter:
     def learn(self, image: U8, centre: F64, size: F64) -> None:
         """Take the window at ``size`` (w, h px) as the right one."""
         spectra = self._spectra(image, centre, size)
-        num, den = self._label[:, None] * spectra.conj(), (np.abs(spectra) ** 2).sum(axis=1)
+        num, den = self._label[:, None] * spectra.conj(), np.square(spectra.view(np.float32)).sum(axis=1)
         if self._num is None or self._den is None:
             self._num, self._den = num, den
         else:
@@ -47,7 +48,8 @@ class AxisFilter:
         if self._num is None or self._den is None:
             return np.ones(2)
         spectra = self._spectra(image, centre, size)
-        response = np.fft.ifft((self._num * spectra).sum(axis=1) / (self._den + self._ridge * self._den.mean())).real
+        weighed = (self._num * spectra).sum(axis=1) / (self._den + self._ridge * self._mean(self._den))
+        response = scipy.fft.irfft(weighed, len(self.factors))
         best = int(response.argmax())
         self.peak = float(response[best])
         offset = 0.0
@@ -58,7 +60,12 @@ class AxisFilter:
         step = self.factors[1] / self.factors[0]
         return np.asarray(self.factors[best] * step**offset)
 
+    def _mean(self, half: NDArray[np.float32]) -> float:
+        """Over all frequencies, of which ``half`` has those from 0 to half of the (odd) number of steps."""
+        return float(2 * half.sum() - half[0]) / len(self.factors)
+
     def _spectra(self, image: U8, centre: F64, size: F64) -> NDArray[np.complex64]:
+        """(steps // 2 + 1, features): transforms along the steps, so few that a matrix is faster than an FFT."""
         low = np.floor(centre - 0.5 * size * self.factors.max(axis=0) - 2).astype(int)
         high = np.ceil(centre + 0.5 * size * self.factors.max(axis=0) + 2).astype(int)
         grey = np.asarray(cv2.cvtColor(window(image, *low, *high), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
@@ -69,6 +76,9 @@ class AxisFilter:
             near = near * small / np.array(grey.shape[::-1])
             grey = shrink(grey, small)
         maps = hog(crops(grey, near, size * scale * self.factors, SIDE_PX), CELL_PX)
-        cells = SIDE_PX // CELL_PX
-        samples = maps.reshape(len(maps), len(self.factors), cells, cells).transpose(1, 0, 2, 3)
-        return np.asarray(scipy.fft.fft(samples.reshape(len(self.factors), -1) * self._window, axis=0))
+        steps = len(self.factors)
+        samples = maps.reshape(len(maps), steps, -1).transpose(1, 0, 2).reshape(steps, -1)
+        parts = (self._fourier @ samples).reshape(2, -1, samples.shape[1])
+        spectra = np.empty(parts.shape[1:], np.complex64)
+        spectra.real, spectra.imag = parts
+        return spectra
