@@ -13,6 +13,7 @@ from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
+from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.scale import AxisFilter
 
 STEP_NS = 33_000_000
@@ -83,11 +84,11 @@ def test_axis_filter_reads_a_known_factor_off_a_real_picture(picture, direction,
     """The photo itself is resampled about a point by a factor: the filter must name it."""
     centre, size = np.array([300.0, 200.0]), np.array([80.0, 60.0])
     axis = AxisFilter(direction, 13, 1.025, 1e-2, 0.04)
-    axis.learn(picture, centre, size)
+    axis.learn(Pyramid(picture), centre, size)
     factor = axis.factors[index]
     m = np.array([[factor[0], 0, centre[0] * (1 - factor[0])], [0, factor[1], centre[1] * (1 - factor[1])]])
     changed = cv2.warpAffine(picture, m, (640, 480), flags=cv2.INTER_LINEAR)
-    np.testing.assert_allclose(axis.estimate(changed, centre, size), factor, rtol=0.02)
+    np.testing.assert_allclose(axis.estimate(Pyramid(changed), centre, size), factor, rtol=0.02)
 
 
 @pytest.mark.parametrize("hidden_frames", [30, 80])

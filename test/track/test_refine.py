@@ -14,6 +14,7 @@ from uav_perception.geometry import box_iou
 from uav_perception.records import Frame
 from uav_perception.track import lsart
 from uav_perception.track.lsart import LsartTracker
+from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import TRIALS, BoxRefinement, Measured, blended
 from uav_perception.track.stage import make_tracker
 
@@ -47,19 +48,19 @@ def test_an_edge_counts_by_its_sureness():
 
 def test_finds_the_edges_of_what_it_was_shown(refinement):
     centre, size = np.array([200.0, 150]), np.array([60.0, 40])
-    refinement.start(picture(), centre, size)
+    refinement.start(Pyramid(picture()), centre, size)
     rng, seen, before, after = np.random.default_rng(3), [], [], []
     for k in range(20):
         s = size * rng.uniform(0.9, 1.1)
         true = np.concatenate([centre - s / 2, centre + s / 2])
         where, believed = centre + rng.normal(0, 0.06, 2) * size, size * np.exp(rng.normal(0, 0.1, 2))
-        measured = refinement.measure(picture(size=tuple(s), seed=k), where, believed)
+        measured = refinement.measure(Pyramid(picture(size=tuple(s), seed=k)), where, believed)
         assert measured is not None
         seen.append(measured)
         before.append(box_iou(np.r_[where - believed / 2, where + believed / 2], true)[0, 0])
         after.append(box_iou(measured.edges, true)[0, 0])
     assert np.mean(after) > 0.85 > np.mean(before)
-    empty = refinement.measure(picture(centre=(60, 60), seed=50), np.array([250.0, 200]), size)
+    empty = refinement.measure(Pyramid(picture(centre=(60, 60), seed=50)), np.array([250.0, 200]), size)
     assert min(m.present for m in seen) > 0.8
     assert empty is None or (empty.present < 0.8 and empty.sigma.mean() > 2 * np.mean([m.sigma for m in seen]))
 
@@ -68,8 +69,8 @@ def test_finds_the_edges_of_what_it_was_shown(refinement):
                                               ((200.0, 150.0), (3.0, 3.0)), ((-500.0, 900.0), (40.0, 40.0))])
 @pytest.mark.parametrize("image", [picture(), np.zeros((300, 400, 3), np.uint8)])
 def test_odd_crops_give_finite_edges_or_none(refinement, centre, size, image):
-    refinement.start(picture(), np.array([200.0, 150]), np.array([60.0, 40]))
-    measured = refinement.measure(image, np.array(centre), np.array(size))
+    refinement.start(Pyramid(picture()), np.array([200.0, 150]), np.array([60.0, 40]))
+    measured = refinement.measure(Pyramid(image), np.array(centre), np.array(size))
     if measured is not None:
         assert np.isfinite(measured.edges).all() and (measured.edges[2:] > measured.edges[:2]).all()
         assert (measured.sigma >= 0).all() and 0 <= measured.present <= 1

@@ -1,4 +1,4 @@
-"""What a tracker looks at: crops of exact geometry, and HOG and colour maps of them at one cell a few pixels.
+"""What a tracker looks at: HOG and colour maps of a window, at one cell a few pixels.
 
 HOG follows Felzenszwalb et al., "Object detection with discriminatively trained part-based models" (PAMI 2010),
 section 6: 18 signed and 9 unsigned orientations, block normalisation (here one, over 3 x 3 cells), truncation at 0.2.
@@ -7,12 +7,11 @@ Colour maps are soft memberships to eleven basic colours (Berlin and Kay), compu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -21,81 +20,6 @@ ORIENTATIONS = 18
 BINS = ORIENTATIONS + 2  # angle 2 pi by rounding, and its upper neighbour
 _BASIC_COLOURS_RGB = ((15, 15, 15), (50, 80, 200), (120, 75, 35), (128, 128, 128), (40, 160, 60), (245, 140, 30),
                       (250, 150, 190), (130, 50, 150), (210, 30, 35), (245, 245, 245), (245, 225, 40))
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A resampled window of the image. ``scale`` is crop pixels per source pixel (x, y); ``centre_px`` is where the
-    middle of the crop really lies in the source (it may differ from what was asked by less than a pixel)."""
-
-    image: U8
-    centre_px: tuple[float, float]
-    scale: tuple[float, float]
-
-    def to_source(self, dx: float, dy: float) -> tuple[float, float]:
-        """Source position of an offset from the crop's middle, given in crop pixels."""
-        return self.centre_px[0] + dx / self.scale[0], self.centre_px[1] + dy / self.scale[1]
-
-
-def crop(image: U8, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int, int]) -> Crop:
-    """Cut ``size_px`` (w, h) source pixels around ``centre_px`` (x, y) and resample to ``out_px`` (w, h).
-
-    Outside the image its border is repeated. Positions are continuous: pixel i covers [i, i + 1).
-    """
-    cx, cy = np.asarray(centre_px, dtype=np.float64)
-    w, h = np.maximum(np.asarray(size_px, dtype=np.float64), 1.0)
-    if max(w / out_px[0], h / out_px[1]) > 4:  # whole source pixels: rounding is far below a pixel of the crop
-        x0, y0, x1, y1 = round(cx - w / 2), round(cy - h / 2), round(cx + w / 2), round(cy + h / 2)
-        patch = shrink(window(image, x0, y0, x1, y1), out_px)
-        return Crop(patch, ((x0 + x1) / 2, (y0 + y1) / 2), (out_px[0] / (x1 - x0), out_px[1] / (y1 - y0)))
-    k = 2 if max(w / out_px[0], h / out_px[1]) > 2 else 1  # samples a crop pixel, so that none is skipped
-    sx, sy = k * out_px[0] / w, k * out_px[1] / h
-    to_source = np.array([[1 / sx, 0, cx - w / 2 + 0.5 / sx - 0.5], [0, 1 / sy, cy - h / 2 + 0.5 / sy - 0.5]])
-    fine = cv2.warpAffine(image, to_source, (k * out_px[0], k * out_px[1]),
-                          flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-    exact = fine if k == 1 else cv2.resize(fine, out_px, interpolation=cv2.INTER_AREA)
-    return Crop(np.asarray(exact, dtype=np.uint8), (float(cx), float(cy)), (sx / k, sy / k))
-
-
-def crops(image: U8, centre_px: ArrayLike, sizes_px: ArrayLike, side_px: int) -> U8:
-    """Windows of ``sizes_px`` (N, 2), at most 4 times ``side_px``, around one centre of a grey image: (N * side, side),
-    one below the other, each as ``crop`` resamples it, at a third of the price."""
-    cx, cy = np.asarray(centre_px, dtype=np.float64)
-    sizes = np.maximum(np.asarray(sizes_px, dtype=np.float64), 1.0)
-    k = 2 if sizes.max() > 2 * side_px else 1
-    side = k * side_px
-    fine = np.empty((len(sizes), side, side), np.uint8)
-    to_source = np.zeros((2, 3))
-    for one, (w, h) in zip(fine, sizes.tolist(), strict=True):
-        to_source[0, 0], to_source[0, 2] = w / side, cx - w / 2 + 0.5 * w / side - 0.5
-        to_source[1, 1], to_source[1, 2] = h / side, cy - h / 2 + 0.5 * h / side - 0.5
-        cv2.warpAffine(image, to_source, (side, side), dst=one, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                       borderMode=cv2.BORDER_REPLICATE)
-    strip = fine.reshape(-1, side)
-    if k == 1:
-        return strip
-    return np.asarray(cv2.resize(strip, (side_px, len(sizes) * side_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def shrink(image: U8, out_px: tuple[int, int]) -> U8:
-    """Resample to fewer pixels (w, h) without aliasing: bilinear to a whole multiple, then whole-pixel means (fast)."""
-    whole = [max(1, -(-have // (2 * want))) for have, want in zip(image.shape[1::-1], out_px, strict=True)]
-    multiple = (out_px[0] * whole[0], out_px[1] * whole[1])
-    middle = cv2.resize(image, multiple, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(cv2.resize(middle, out_px, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def window(image: U8, x0: int, y0: int, x1: int, y1: int) -> U8:
-    """``image[y0:y1, x0:x1]`` with the border repeated outside."""
-    height, width = image.shape[:2]
-    xa, xb = min(max(x0, 0), width - 1), max(min(x1, width), 1)
-    ya, yb = min(max(y0, 0), height - 1), max(min(y1, height), 1)
-    xb, yb = max(xb, xa + 1), max(yb, ya + 1)
-    inside = image[ya:yb, xa:xb]
-    pad = (max(0, ya - y0), max(0, y1 - yb), max(0, xa - x0), max(0, x1 - xb))
-    if any(pad):
-        inside = np.asarray(cv2.copyMakeBorder(inside, *pad, borderType=cv2.BORDER_REPLICATE), dtype=np.uint8)
-    return inside[: y1 - y0, : x1 - x0]
 
 
 def hog(image: U8, cell_px: int) -> F32:

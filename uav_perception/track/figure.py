@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import crop
+from .pyramid import Pyramid
 
-U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
@@ -47,9 +46,9 @@ class FigureGround:
         self._profiles: list[F64] = []
         self.contrast = 0.0
 
-    def learn(self, image: U8, centre: F64, size: F64) -> None:
+    def learn(self, picture: Pyramid, centre: F64, size: F64) -> None:
         """Take the box of ``size`` (w, h) px at ``centre`` as the target's."""
-        index = self._index(image, centre, size)
+        index = self._index(picture, centre, size)
         ground = _histogram(index, self._ring)
         if self._figure is None or self._ground is None:
             self._figure, self._ground = _histogram(index, self._middle), ground
@@ -61,9 +60,9 @@ class FigureGround:
         new = _profiles(self._probability(index))
         self._profiles = [p + self._figure_rate * (q - p) for p, q in zip(self._profiles, new, strict=True)]
 
-    def refine(self, image: U8, centre: F64, size: F64) -> tuple[F64, F64]:
+    def refine(self, picture: Pyramid, centre: F64, size: F64) -> tuple[F64, F64]:
         """(shift (x, y) in box sides, log-stretch (w, h)) of the target against this box; sets ``contrast``."""
-        probability = self._probability(self._index(image, centre, size))
+        probability = self._probability(self._index(picture, centre, size))
         self.contrast = float(probability[self._inside].mean() - np.average(probability, weights=self._ring))
         shift, stretch = np.zeros(2), np.zeros(2)
         for axis, (seen, known) in enumerate(zip(_profiles(probability), self._profiles, strict=True)):
@@ -73,8 +72,8 @@ class FigureGround:
             stretch[axis], shift[axis] = self.stretches[i], self.stretches[j]
         return shift, stretch
 
-    def _index(self, image: U8, centre: F64, size: F64) -> NDArray[np.int32]:
-        bgr = (crop(image, centre, 2 * size, (SIDE_PX, SIDE_PX)).image >> 4).astype(np.int32)
+    def _index(self, picture: Pyramid, centre: F64, size: F64) -> NDArray[np.int32]:
+        bgr = (picture.crop(centre, 2 * size, (SIDE_PX, SIDE_PX)).image >> 4).astype(np.int32)
         return np.asarray(bgr[..., 0] + (bgr[..., 1] << 4) + (bgr[..., 2] << 8), dtype=np.int32)
 
     def _probability(self, index: NDArray[np.int32]) -> F32:

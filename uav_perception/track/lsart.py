@@ -18,9 +18,10 @@ from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from . import TargetTracker
 from .camera_motion import CameraMotion, CameraStep, mapped
-from .features import Crop, colours, crop, feature_window, hog
+from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
+from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
 from .regions import RegionRegression
 from .scale import AxisFilter
@@ -76,12 +77,12 @@ class LsartTracker:
         self._velocity = np.zeros(2)  # px/s against the background
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = 0
-        self._previous = frame.image
+        self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         if self._refinement:
-            self._refinement.start(frame.image, self._centre, self._size)
-        self._learn(frame.image, first=True)
+            self._refinement.start(picture, self._centre, self._size)
+        self._learn(picture, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
@@ -98,11 +99,12 @@ class LsartTracker:
         self._frames += 1
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
         carried, reliable = self._predict(image, dt_s, camera)
-        sight = self._search(image, detections, others_xyxy_px, self._unseen * dt_s)
+        picture = Pyramid(image)
+        sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if sight is not None:
             self._centre = np.clip(sight.centre, 0, size)
             if not self._unseen:
-                self._fit_size(image)
+                self._fit_size(picture)
                 if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
                     if reliable and dt_s > 0:
                         self._velocity = 0.85 * self._velocity + 0.15 * (self._centre - carried) / dt_s
@@ -111,7 +113,7 @@ class LsartTracker:
                     self._anchor = self._centre, self._size
                     steady = sight.peak.value > 0.5 * self._level and self._inside() > 0.9
                     if self._frames % c.learn_every == 0 and steady:
-                        self._learn(image)
+                        self._learn(picture)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def doubt(self) -> None:
@@ -169,7 +171,7 @@ class LsartTracker:
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, reliable
 
-    def _search(self, image: U8, detections: Detections | None, others: ArrayLike | None, unseen_s: float
+    def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, unseen_s: float
                 ) -> Sight | None:
         """The best believable sight of this frame's windows (one while the target is seen)."""
         places = [self._centre]
@@ -177,7 +179,7 @@ class LsartTracker:
             places = places_to_search(self._centre, self._size, self._image_size, self._unseen, unseen_s, detections)
         found = []
         for place in places:
-            window = self._crop(image, place)
+            window = self._crop(picture, place)
             peak = self._peak(self._features(window.image))
             centre = np.array(window.to_source(*np.array(peak.offset) * self._config.cell_px))
             distance = float(np.linalg.norm(centre - self._centre) / np.sqrt(self._size.prod()))
@@ -208,12 +210,12 @@ class LsartTracker:
         fused = fuse(whole, parts, self._config.region_weight, self._config.quality_fusion)
         return replace(peak, offset=find_peak(fused).offset)  # sureness stays the whole's: its scale is known
 
-    def _fit_size(self, image: U8) -> None:
+    def _fit_size(self, picture: Pyramid) -> None:
         size = self._size
         for axis in self._axes:
-            size = size * axis.estimate(image, self._centre, size)
+            size = size * axis.estimate(picture, self._centre, size)
         if self._figure:
-            shift, stretch = self._figure.refine(image, self._centre, size)
+            shift, stretch = self._figure.refine(picture, self._centre, size)
             trust = float(np.clip((self._figure.contrast - self._config.figure_contrast) / 0.15, 0, 1))
             if self._axes:  # where the filters know the target's inside well, its outline has nothing to add
                 trust *= float(np.clip((self._config.figure_rigidity - self._axes[0].peak) / 0.12, 0, 1))
@@ -221,25 +223,25 @@ class LsartTracker:
             size = size * np.exp(self._config.figure_step * trust * stretch)
         self._size = np.clip(size, 3.0, 2 * self._image_size)
         if self._refinement:
-            self._shown = self._refine(image, self._refinement)
+            self._shown = self._refine(picture, self._refinement)
 
-    def _refine(self, image: U8, refinement: BoxRefinement) -> F64 | None:
+    def _refine(self, picture: Pyramid, refinement: BoxRefinement) -> F64 | None:
         """The box to report: edges where the network sees them, the surer the nearer. None: it does not know.
 
         The tracker itself goes on from its own box, for an error that is fed back grows. The scale filter's response
         says how sure that box's edges are.
         """
         c = self._config
-        measured = refinement.measure(image, self._centre, self._size)
+        measured = refinement.measure(picture, self._centre, self._size)
         if measured is None or measured.present < c.refine_present:
             return None
         sureness = self._axes[0].peak if self._axes else USUAL_PEAK
         doubt = c.refine_doubt * float(np.exp(np.clip(10 * (USUAL_PEAK - sureness), -2, 1.5)))
         return blended(self._box, measured, doubt)
 
-    def _crop(self, image: U8, centre: F64) -> Crop:
+    def _crop(self, picture: Pyramid, centre: F64) -> Crop:
         side = np.sqrt(self._size.prod()) * self._config.search_ratio
-        return crop(image, centre, (side, side), (self._config.window_px, self._config.window_px))
+        return picture.crop(centre, (side, side), (self._config.window_px, self._config.window_px))
 
     def _features(self, patch: U8) -> F32:
         maps = hog(patch, self._config.cell_px)
@@ -247,13 +249,13 @@ class LsartTracker:
             maps = np.concatenate([maps, colours(patch, self._config.cell_px)])
         return maps * self._hann
 
-    def _learn(self, image: U8, first: bool = False) -> None:
+    def _learn(self, picture: Pyramid, first: bool = False) -> None:
         c = self._config
         for axis in self._axes:
-            axis.learn(image, self._centre, self._size)
+            axis.learn(picture, self._centre, self._size)
         if self._figure:
-            self._figure.learn(image, self._centre, self._size)
-        maps = self._features(self._crop(image, self._centre).image)
+            self._figure.learn(picture, self._centre, self._size)
+        maps = self._features(self._crop(picture, self._centre).image)
         spectra = fft2(maps)
         self._model = spectra if self._model is None else self._model + c.learn_rate * (spectra - self._model)
         self._krr.solve(self._model, 10 if first else c.krr_iterations)

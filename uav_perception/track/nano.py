@@ -18,7 +18,7 @@ from ..engine import Engine
 from ..errors import ModelError
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import CameraStep
-from .features import crop
+from .pyramid import Pyramid
 from .target import TargetTrack, checked_start_box
 
 F32 = NDArray[np.float32]
@@ -80,7 +80,7 @@ class NanoTracker:
 
     def _features(self, frame: Frame, side_px: int, widen: float) -> Any:
         side = self._context_px() * widen
-        image = crop(frame.image, self._centre, (side, side), (side_px, side_px)).image
+        image = Pyramid(frame.image).crop(self._centre, (side, side), (side_px, side_px)).image
         return next(iter(self._backbone.infer({"input": image.transpose(2, 0, 1)[None].astype(np.float32)}).values()))
 
     def _best(self, score: F32, distances: F32) -> tuple[F64, F64, float]:

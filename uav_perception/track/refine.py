@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from ..engine import Engine
 from ..engine.own import own_engine
 from ..errors import ModelError
-from .features import crop
+from .pyramid import Pyramid
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-U8 = NDArray[np.uint8]
 
 MEAN = np.float32(114.0)
 TRIALS = ((0.0, 1.0), (0.0, 1.12), (0.0, 0.89), (0.06, 1.0), (-0.06, 1.0))  # shift in box sides, stretch
@@ -63,22 +62,22 @@ class BoxRefinement:
         self._values = np.zeros([int(n or 1) for n in shapes["values"]], np.float32)
         self._bias = np.zeros(4)
 
-    def start(self, image: U8, centre: F64, size: F64) -> None:
+    def start(self, picture: Pyramid, centre: F64, size: F64) -> None:
         """Remember the first frame's box of ``size`` (w, h) px at ``centre``, and by how much what the network holds to
         be its edges differs from it: a box may be drawn looser or tighter, or leave out what moves along."""
-        out = self._infer(image, centre, size)
+        out = self._infer(picture, centre, size)
         self._keys, self._values, self._bias = out["key"].copy(), out["value"].copy(), np.zeros(4)
         box, off = np.concatenate([centre - size / 2, centre + size / 2]), []
         for shift, stretch in TRIALS:
-            seen = self.measure(image, centre + shift * size, size * stretch)
+            seen = self.measure(picture, centre + shift * size, size * stretch)
             if seen is not None:
                 off.append((seen.edges - box) / np.tile(size, 2))
         if off:
             self._bias = np.clip(np.mean(off, axis=0), -BIAS_MAX, BIAS_MAX)
 
-    def measure(self, image: U8, centre: F64, size: F64) -> Measured | None:
+    def measure(self, picture: Pyramid, centre: F64, size: F64) -> Measured | None:
         """The target's edges near the believed box; None where the network does not know."""
-        out = self._infer(image, centre, size)
+        out = self._infer(picture, centre, size)
         edges, sigma, present = out["edges"][0].astype(np.float64), out["spread"][0].astype(np.float64), out["present"]
         if not (np.isfinite(edges).all() and np.isfinite(sigma).all()) or (edges[2:] - edges[:2] < 0.2).any():
             return None
@@ -86,8 +85,8 @@ class BoxRefinement:
         edges = edges - self._bias * sides
         return Measured(np.tile(centre, 2) + edges * np.tile(size, 2), sigma, float(present.ravel()[0]))
 
-    def _infer(self, image: U8, centre: F64, size: F64) -> dict[str, F32]:
-        patch = crop(image, centre, 2 * size, (self._side, self._side)).image
+    def _infer(self, picture: Pyramid, centre: F64, size: F64) -> dict[str, F32]:
+        patch = picture.crop(centre, 2 * size, (self._side, self._side)).image
         x = patch.transpose(2, 0, 1)[None].astype(np.float32) - MEAN
         return self._engine.infer({"image": x, "keys": self._keys, "values": self._values})
 

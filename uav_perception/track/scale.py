@@ -6,14 +6,13 @@ ridge regression from windows cut at known factors, here with a second filter al
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .features import crops, hog, shrink, window
+from .features import hog
+from .pyramid import Pyramid
 
-U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 SIDE_PX, CELL_PX = 32, 4
 
@@ -33,9 +32,9 @@ class AxisFilter:
         self._den: NDArray[np.float32] | None = None
         self.peak = 1.0
 
-    def learn(self, image: U8, centre: F64, size: F64) -> None:
+    def learn(self, picture: Pyramid, centre: F64, size: F64) -> None:
         """Take the window at ``size`` (w, h px) as the right one."""
-        spectra = self._spectra(image, centre, size)
+        spectra = self._spectra(picture, centre, size)
         num, den = self._label[:, None] * spectra.conj(), np.square(spectra.view(np.float32)).sum(axis=1)
         if self._num is None or self._den is None:
             self._num, self._den = num, den
@@ -43,11 +42,11 @@ class AxisFilter:
             self._num += self._rate * (num - self._num)
             self._den += self._rate * (den - self._den)
 
-    def estimate(self, image: U8, centre: F64, size: F64) -> F64:
+    def estimate(self, picture: Pyramid, centre: F64, size: F64) -> F64:
         """Factors (w, h) by which the target's size differs from ``size``."""
         if self._num is None or self._den is None:
             return np.ones(2)
-        spectra = self._spectra(image, centre, size)
+        spectra = self._spectra(picture, centre, size)
         weighed = (self._num * spectra).sum(axis=1) / (self._den + self._ridge * self._mean(self._den))
         response = scipy.fft.irfft(weighed, len(self.factors))
         best = int(response.argmax())
@@ -64,18 +63,9 @@ class AxisFilter:
         """Over all frequencies, of which ``half`` has those from 0 to half of the (odd) number of steps."""
         return float(2 * half.sum() - half[0]) / len(self.factors)
 
-    def _spectra(self, image: U8, centre: F64, size: F64) -> NDArray[np.complex64]:
+    def _spectra(self, picture: Pyramid, centre: F64, size: F64) -> NDArray[np.complex64]:
         """(steps // 2 + 1, features): transforms along the steps, so few that a matrix is faster than an FFT."""
-        low = np.floor(centre - 0.5 * size * self.factors.max(axis=0) - 2).astype(int)
-        high = np.ceil(centre + 0.5 * size * self.factors.max(axis=0) + 2).astype(int)
-        grey = np.asarray(cv2.cvtColor(window(image, *low, *high), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-        near, scale = centre - low, 1.0
-        if size.max() > 4 * SIDE_PX:  # shrink once, not for every factor
-            scale = 3 * SIDE_PX / float(size.max())
-            small = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-            near = near * small / np.array(grey.shape[::-1])
-            grey = shrink(grey, small)
-        maps = hog(crops(grey, near, size * scale * self.factors, SIDE_PX), CELL_PX)
+        maps = hog(picture.grey_crops(centre, size * self.factors, SIDE_PX), CELL_PX)
         steps = len(self.factors)
         samples = maps.reshape(len(maps), steps, -1).transpose(1, 0, 2).reshape(steps, -1)
         parts = (self._fourier @ samples).reshape(2, -1, samples.shape[1])
