@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import rooms of a lower level, and itself. Stages of one level never import each other.
 LEVEL = {
     "errors": 0, "geometry": 0,
-    "records": 0.5, "config": 0.5,
+    "parameters": 0.3, "records": 0.5, "config": 0.5,
     "engine": 1, "camera": 1, "flight": 1,
     "detect": 2, "track": 2, "depth_pose": 2,
     "pipeline": 3,

@@ -8,62 +8,18 @@ with ``ros__parameters`` under it, read by ``ros2 launch`` and by everything els
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import yaml
 
 from .errors import ConfigError
-
-T = TypeVar("T")
-
-
-def param(default: Any, doc: str, *, lo: float | None = None, hi: float | None = None,
-          choices: tuple[Any, ...] | None = None) -> Any:
-    """Declare one parameter: default, meaning (with unit), inclusive range or allowed values."""
-    meta = {"doc": doc, "lo": lo, "hi": hi, "choices": choices}
-    if isinstance(default, list):
-        return field(default_factory=lambda: tuple(default), metadata=meta)
-    return field(default=default, metadata=meta)
+from .parameters import Checked, make, param
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """Base: every value is checked for type and range when a config is made."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for f in fields(self):
-            object.__setattr__(self, f.name, _check(f"{section_name(type(self))}.{f.name}", getattr(self, f.name),
-                                                    hints[f.name], f.metadata))
-
-
-def _check(name: str, value: Any, kind: Any, meta: Mapping[str, Any]) -> Any:
-    remedy = f"set {name} in the parameter file ({meta.get('doc', '')})"
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)  # YAML writes 1 for 1.0; ROS would refuse it with an exception
-    origin = getattr(kind, "__origin__", None)
-    if origin is tuple:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            raise ConfigError(f"{name} = {value!r}", "a list", remedy)
-        item = kind.__args__[0]
-        return tuple(_check(name, v, item, meta) for v in value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name} = {value!r}", f"a {kind.__name__}", remedy)
-    lo, hi, choices = meta.get("lo"), meta.get("hi"), meta.get("choices")
-    if choices is not None and value not in choices:
-        raise ConfigError(f"{name} = {value!r}", f"one of {', '.join(map(str, choices))}", remedy)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low = lo is not None and not value >= lo
-        if low or (hi is not None and not value <= hi) or value != value:
-            raise ConfigError(f"{name} = {value}", f"a number from {lo} to {hi}", remedy)
-    return value
-
-
-@dataclass(frozen=True)
-class CameraConfig(_Checked):
+class CameraConfig(Checked, section="camera"):
     """Where frames come from, and how."""
 
     source: str = param("demo", "demo, sim:SCENE, a video, an image folder, bag:PATH, v4l2:/dev/videoN, csi:N, rtsp://...")
@@ -81,7 +37,7 @@ class CameraConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class DetectorConfig(_Checked):
+class DetectorConfig(Checked, section="detector"):
     """Which network looks, and what it reports."""
 
     model: str = param("", "engine, manifest folder or ONNX; empty = the package's own aerial detector")
@@ -103,7 +59,7 @@ class DetectorConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrackerConfig(_Checked):
+class TrackerConfig(Checked, section="tracker"):
     """Many targets and the operator's lock. Noises are shares of a target's size sqrt(w h)."""
 
     high_score: float = param(0.4, "detections above start tracks", lo=0.0, hi=1.0)
@@ -147,7 +103,7 @@ class TrackerConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class LsartConfig(_Checked):
+class LsartConfig(Checked, section="lsart"):
     """The CNN + KRR target tracker; every part can be switched off to measure its worth."""
 
     search_ratio: float = param(4.0, "side of the search window / sqrt(target area)", lo=2.0, hi=8.0)
@@ -192,7 +148,7 @@ class LsartConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class DepthPoseConfig(_Checked):
+class DepthPoseConfig(Checked, section="depth_pose"):
     """Ego-motion, depth, and where metres come from."""
 
     depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
@@ -225,7 +181,7 @@ class DepthPoseConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class FlightLinkConfig(_Checked):
+class FlightLinkConfig(Checked, section="flight_link"):
     """What reaches the autopilot, and how fresh it must be."""
 
     url: str = param("", "autopilot: udpout:host:port, udpin:host:port, serial device[:baud]; empty = no link")
@@ -244,7 +200,7 @@ class FlightLinkConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class OverlayConfig(_Checked):
+class OverlayConfig(Checked, section="overlay"):
     """What a person looks at: drawn frames as a topic (on demand) and as a film."""
 
     video: str = param("", "MP4 file to write; empty = none")
@@ -254,7 +210,7 @@ class OverlayConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class RecorderConfig(_Checked):
+class RecorderConfig(Checked, section="recorder"):
     """Which bag holds the flight."""
 
     bag: str = param("", "rosbag2 folder (MCAP) to write; empty = no recording")
@@ -264,7 +220,7 @@ class RecorderConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class NodeConfig(_Checked):
+class NodeConfig(Checked, section="node"):
     """Of every node: key ``/**`` in the parameter file, or beside the node's own values."""
 
     autostart: bool = param(True, "configure and activate at start; false = a lifecycle manager does it")
@@ -273,7 +229,7 @@ class NodeConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(_Checked):
+class EvaluateConfig(Checked):
     """Offline evaluation (``uav-perception evaluate``); no part of the parameter file of the nodes."""
 
     score_floor: float = param(0.01, "detections above are scored (COCO has no threshold); the tracker still gets only "
@@ -293,7 +249,7 @@ class EvaluateConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class BuilderConfig(_Checked):
+class BuilderConfig(Checked):
     """How engines are calibrated and judged (offline; no node of the graph)."""
 
     pictures: int = param(48, "calibration pictures drawn", lo=1, hi=100000)
@@ -313,7 +269,7 @@ class BuilderConfig(_Checked):
     latency_rounds: int = param(30, "inferences a latency figure is made of", lo=3, hi=10000)
 
 
-SECTIONS: dict[str, type[_Checked]] = {
+SECTIONS: dict[str, type[Checked]] = {
     "camera": CameraConfig,
     "detector": DetectorConfig,
     "tracker": TrackerConfig,
@@ -350,21 +306,6 @@ class FlightConfig:
 
 NODE_PARAMETERS = {f.name for f in fields(NodeConfig)}  # a node may have its own value of these
 ROS_PARAMETERS = ("use_sim_time", "qos_overrides", "start_type_description_service")  # of every ROS 2 node
-
-
-def section_name(cls: type) -> str:
-    """Name of a config's node, as parameter files and errors write it."""
-    return next((n for n, c in SECTIONS.items() if c is cls), cls.__name__) if "SECTIONS" in globals() else cls.__name__
-
-
-def make(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build a config from plain values; unknown names and wrong values raise ConfigError."""
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"unknown parameter {section_name(cls)}.{name}", f"one of {', '.join(sorted(known))}",
-                              "correct the name in the parameter file")
-    return cls(**values)
 
 
 def load_flight_config(path: str | Path) -> FlightConfig:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..config import DetectorConfig, make
+from ..config import DetectorConfig
+from ..parameters import make
 from .main import print_json
 
 SCORE_MIN = 0.01  # average precision wants the whole curve

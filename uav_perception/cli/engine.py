@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..config import BuilderConfig, DetectorConfig, make
+from ..config import BuilderConfig, DetectorConfig
 from ..detect.coco import parse_maps
 from ..errors import InputError
+from ..parameters import make
 from .main import print_json
 
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..config import EvaluateConfig, FlightConfig, load_flight_config, make
+from ..config import EvaluateConfig, FlightConfig, load_flight_config
 from ..errors import InputError
+from ..parameters import make
 from .main import print_json
 
 

@@ -10,10 +10,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from ..config import ROS_PARAMETERS, NodeConfig, make
+from ..config import ROS_PARAMETERS, NodeConfig
 from ..errors import ConfigError
+from ..parameters import Checked, make
 
-T = TypeVar("T")
+C = TypeVar("C", bound=Checked)
 _TYPES: dict[Any, int] = {bool: ParameterType.PARAMETER_BOOL, int: ParameterType.PARAMETER_INTEGER,
                           float: ParameterType.PARAMETER_DOUBLE, str: ParameterType.PARAMETER_STRING}
 _ARRAYS: dict[Any, int] = {str: ParameterType.PARAMETER_STRING_ARRAY, float: ParameterType.PARAMETER_DOUBLE_ARRAY,
@@ -60,7 +61,7 @@ class Parameters:
             self._node.declare_parameter(name, parameter.value, _descriptor(name, hints[f.name], f.metadata),
                                          ignore_override=True)
 
-    def read(self, cls: type[T], prefix: str = "") -> T:
+    def read(self, cls: type[C], prefix: str = "") -> C:
         """The config as the parameters are now.
 
         Raises:
