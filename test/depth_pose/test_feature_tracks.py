@@ -34,13 +34,24 @@ def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_corners_are_followed_through_jumps_and_every_picture_is_described_once(described: list[int]) -> None:
     tracks = FeatureTracks(200)
     tracks.advance(view(0))
-    for k in range(1, 6):
+    for k in range(1, 6):  # to and fro, so that nothing goes on as before
         tracks.replenish()
         before = dict(zip(tracks.ids.tolist(), tracks.px, strict=True))
-        tracks.advance(view(150 * k))
+        tracks.advance(view(150 * (k % 2)))
         moved = np.array([before[i] for i in tracks.ids.tolist()]) - tracks.px
-        assert len(tracks.ids) > 60 and np.abs(moved - [150, 0]).max() < 0.5
+        assert len(tracks.ids) > 60 and np.abs(moved - [150 if k % 2 else -150, 0]).max() < 0.5
     assert len(described) == 6
+
+
+def test_corners_that_go_on_as_before_are_sought_where_they_are_expected(described: list[int]) -> None:
+    tracks = FeatureTracks(200)
+    for x in np.cumsum(np.arange(0, 60, 4)):  # at last far too far for one halving of the picture
+        before = dict(zip(tracks.ids.tolist(), tracks.px, strict=True))
+        tracks.advance(view(x))
+        steps = [before[i][0] - p[0] for i, p in zip(tracks.ids.tolist(), tracks.px, strict=True)]
+        assert not before or (len(steps) > 60 and np.ptp(np.percentile(steps, [5, 95])) < 0.3)
+        tracks.replenish()
+    assert not described
 
 
 def test_lost_corners_that_descriptors_do_not_bring_back_are_not_asked_for_every_frame(described: list[int]) -> None:

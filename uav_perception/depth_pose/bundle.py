@@ -75,13 +75,10 @@ def residuals(w: Window) -> F64:
 
 
 def _in_camera(w: Window) -> tuple[F64, F64]:
-    p = w.points[w.point]
-    rotated = np.empty_like(p)
-    starts = np.flatnonzero(np.diff(w.camera, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(p)], strict=True):  # one product for a run of one camera
-        r = w.rotation[w.camera[start]]
-        rotated[start:end] = p[start:end, :2] @ r[:, :2].T + r[:, 2]
-    return rotated + p[:, 2:] * w.translation[w.camera], rotated
+    p = np.column_stack([w.points[:, :2], np.ones(len(w.points))])
+    everywhere = (p @ w.rotation.transpose(2, 0, 1).reshape(3, -1)).reshape(len(p), -1, 3)  # in every camera
+    rotated = everywhere[w.point, w.camera]
+    return rotated + w.points[w.point, 2:] * w.translation[w.camera], rotated
 
 
 def jacobians(w: Window, points: bool = True) -> tuple[F64, F64, F64]:

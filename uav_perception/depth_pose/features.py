@@ -6,6 +6,8 @@ frames are too far apart for that (survey flights), descriptors are matched inst
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from ..records import F64, U8, Bool
 
 I64 = NDArray[np.int64]
 _LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
+_NEAR = 1  # halvings of the picture for corners that go on as before
+_AS_MANY = 0.85  # share of the usual number followed that says they did
 _FEW = 0.4  # share of corners followed below which the frames may be too far apart
 _WIDE_PX = 800  # pictures are matched at this width at most
 _REST = 32  # frames for which descriptors are left alone at most after they did not help
@@ -30,8 +34,8 @@ def lookup(ids: I64, wanted: I64) -> tuple[I64, Bool]:
 
 def match_brightness(gray: U8, reference: U8) -> U8:
     """``gray`` with the mean and spread of ``reference``: an exposure jump must not look like motion."""
-    (mean,), (std,) = cv2.meanStdDev(gray)
-    (ref_mean,), (ref_std,) = cv2.meanStdDev(reference)
+    (mean,), (std,) = cv2.meanStdDev(gray[::4, ::4].copy())  # a sixteenth of the pixels tells as much
+    (ref_mean,), (ref_std,) = cv2.meanStdDev(reference[::4, ::4].copy())
     if abs(mean[0] - ref_mean[0]) < 0.03 * ref_mean[0] + 1 and abs(std[0] - ref_std[0]) < 0.05 * ref_std[0] + 0.5:
         return gray
     gain = float(ref_std[0] / max(std[0], 1e-3))
@@ -48,6 +52,8 @@ class FeatureTracks:
     def reset(self) -> None:
         self.ids: I64 = np.zeros(0, np.int64)
         self.px = np.zeros((0, 2), np.float32)
+        self._flow = np.zeros((0, 2), np.float32)  # by how much each moved in the last frame, the new ones as most
+        self._usual = 1.0  # share that was followed when they were last sought from nothing
         self._gray: U8 | None = None
         self._next_id = 0
         self._described: Described | None = None  # the newest image, where it was
@@ -64,9 +70,14 @@ class FeatureTracks:
         self._described = None
         if previous is not None and len(self.px):
             gray = match_brightness(gray, previous)
-            there, good = self._follow(previous, gray, None)
-            there, good = self._look_wide(previous, gray, there, good, known)
-            self.ids, self.px = self.ids[good], there[good]
+            expected = self.px + self._flow
+            stay = ((expected > 2) & (expected < [gray.shape[1] - 3, gray.shape[0] - 3])).all(axis=1).mean()
+            there, good = self._follow(previous, gray, expected, _NEAR)
+            if good.mean() < max(_AS_MANY * min(self._usual, stay), _FEW):  # they did not go on as before
+                there, good = self._follow(previous, gray, self.px.copy(), self.levels)
+                there, good = self._look_wide(previous, gray, there, good, known)
+                self._usual = float(good.mean())
+            self.ids, self._flow, self.px = self.ids[good], (there - self.px)[good], there[good]
         self._gray = gray
 
     def _look_wide(self, previous: U8, gray: U8, there: NDArray[np.float32], good: Bool, known: Described | None
@@ -84,7 +95,7 @@ class FeatureTracks:
         gain = 0.0
         if homography is not None:
             guess = cv2.perspectiveTransform(self.px[:, None], homography)[:, 0].astype(np.float32)
-            there_wide, good_wide = self._follow(previous, gray, guess)
+            there_wide, good_wide = self._follow(previous, gray, guess, self.levels)
             gain = good_wide.mean() - share
             if gain > 0:
                 there, good = there_wide, good_wide
@@ -92,14 +103,17 @@ class FeatureTracks:
         self._rest = min(2**self._vain, _REST) if self._vain else 0
         return there, good
 
-    def _follow(self, previous: U8, gray: U8, guess: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], Bool]:
-        size = (self.window_px, self.window_px)
-        start = self.px.copy() if guess is None else guess
-        flags = 0 if guess is None else cv2.OPTFLOW_USE_INITIAL_FLOW
-        there, found, _ = cv2.calcOpticalFlowPyrLK(previous, gray, self.px, start, winSize=size,
-                                                   maxLevel=self.levels, criteria=_LK_STOP, flags=flags)
-        back, returned, _ = cv2.calcOpticalFlowPyrLK(gray, previous, there, self.px.copy(), winSize=size, maxLevel=1,
-                                                     criteria=_LK_STOP, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    def _follow(self, previous: U8, gray: U8, guess: NDArray[np.float32], levels: int
+                ) -> tuple[NDArray[np.float32], Bool]:
+        """Where the corners are in ``gray``, sought around ``guess`` from so many halvings on, and which came back."""
+        window = (self.window_px, self.window_px)
+
+        def flow(a: U8, b: U8, at: NDArray[np.float32], start: NDArray[np.float32], halvings: int) -> Any:
+            return cv2.calcOpticalFlowPyrLK(a, b, at, start, maxLevel=halvings, criteria=_LK_STOP, winSize=window,
+                                            flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+
+        there, found, _ = flow(previous, gray, self.px, guess, levels)
+        back, returned, _ = flow(gray, previous, there, self.px.copy(), 0)
         height, width = gray.shape
         good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (np.linalg.norm(back - self.px, axis=1) < 0.5)
         good &= (there > 2).all(1) & (there[:, 0] < width - 3) & (there[:, 1] < height - 3)
@@ -107,7 +121,7 @@ class FeatureTracks:
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop the corners where ``mask`` (N,) is False (outliers)."""
-        self.ids, self.px = self.ids[mask], self.px[mask]
+        self.ids, self.px, self._flow = self.ids[mask], self.px[mask], self._flow[mask]
 
     def replenish(self) -> None:
         """Find new corners where there are none, spread over a grid, until about ``count`` are alive."""
@@ -128,7 +142,9 @@ class FeatureTracks:
         if corners is None:
             return
         corners = corners.reshape(-1, 2).astype(np.float32)
+        usual = np.median(self._flow, axis=0) if len(self._flow) else np.zeros(2)
         self.px = np.concatenate([self.px, corners])
+        self._flow = np.concatenate([self._flow, np.tile(usual, (len(corners), 1)).astype(np.float32)])
         self.ids = np.concatenate([self.ids, np.arange(self._next_id, self._next_id + len(corners))])
         self._next_id += len(corners)
 
