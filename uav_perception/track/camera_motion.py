@@ -144,7 +144,8 @@ def _believable(H: F64, points: Points) -> bool:
 
 def _shift(previous: U8, grey: U8) -> Points:
     """Translation of the whole picture, a first guess: phase correlation (Kuglin and Hines 1975) of halved pictures."""
-    a, b = (cv2.resize(g, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32) for g in (previous, grey))
+    half = (max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2))
+    a, b = (cv2.resize(g, half, interpolation=cv2.INTER_AREA).astype(np.float32) for g in (previous, grey))
     (dx, dy), _ = cv2.phaseCorrelate(a, b, _hanning(a.shape[1], a.shape[0]))
     return np.array([2 * dx, 2 * dy], dtype=np.float32)
 
