@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from uav_perception.config import DepthPoseConfig
 from uav_perception.depth_pose.estimator import make_depth_pose
-from uav_perception.depth_pose.products import rigid_flow
 from uav_perception.geometry import matrix_from_quaternion, se3, se3_inverse
 from uav_perception.offline.metrics.trajectory import score_trajectory
 from uav_perception.records import DepthMap, DepthPoseResult, Frame, Scale
@@ -39,15 +38,9 @@ def rendered(scene: str, seed: int, seconds: float, fps: float) -> tuple[float, 
     flight = Flight(scene, FlightOptions(seed=seed, fps=fps))
 
     def frames() -> Iterator[Truth]:
-        previous: F64 | None = None
-        for k, f in zip(range(round(seconds * fps)), flight, strict=False):
-            own = np.zeros(f.id_mask.shape, np.float32)
-            depth = np.where(f.depth.valid, f.depth.depth, np.float32(1e4))
-            if k and previous is not None and f.frame.camera is not None:
-                still = rigid_flow(depth, f.frame.camera, se3_inverse(f.world_from_camera) @ previous)
-                own = np.where(f.id_mask > 0, np.linalg.norm(f.flow_px - still, axis=2), 0).astype(np.float32)
-            previous = f.world_from_camera
-            yield Truth(f.frame, f.world_from_camera, np.where(f.depth.valid, depth, np.inf), own, f.height_agl_m)
+        for _, f in zip(range(round(seconds * fps)), flight, strict=False):
+            depth = np.where(f.depth.valid, f.depth.depth, np.float32(np.inf))
+            yield Truth(f.frame, f.world_from_camera, depth, f.own_px, f.height_agl_m)
 
     return flight.spec.look_down_deg, frames()
 

@@ -134,7 +134,6 @@ class LsartConfig(Checked, section="lsart"):
     refine: bool = param(True, "refine the box by the learnt network")
     refine_model: str = param("", "its engine or ONNX; empty = the package's own")
     refine_present: float = param(0.5, "probability of the target's presence below which it is not asked", lo=0.0, hi=1.0)
-    refine_regain: float = param(0.9, "... below which an unseen target is not taken for found", lo=0.0, hi=1.0)
     refine_doubt: float = param(0.07, "how far off the box's own edges are held to be, box sides", lo=0.0, hi=1.0)
     camera_motion: bool = param(True, "move the box of an unseen target with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")
@@ -154,6 +153,7 @@ class DepthPoseConfig(Checked, section="depth_pose"):
 
     depth_model: str = param("", "depth engine or ONNX; empty = the package's own, none = geometry alone")
     pose_model: str = param("", "pose engine or ONNX; empty = the package's own, none = geometry alone")
+    mask_model: str = param("", "engine or ONNX that outlines what moves; empty = the package's own, none = a threshold")
     camera_pitch_deg: float = param(0.0, "camera below the body's forward axis, degrees (90 = straight down)", lo=-90.0, hi=90.0)
     expect_level: bool = param(True, "the vehicle flies about level, so the mounting tells where down is")
     camera_position_m: tuple[float, ...] = param([0.0, 0.0, 0.0], "camera in base_link (forward, left, up), m")

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.motion_mask import MotionMask, near_moving
+from uav_perception.depth_pose.motion_mask import MaskNetwork, MotionMask, near_moving
+from uav_perception.engine import TensorSpec
+from uav_perception.errors import ModelError
 from uav_perception.records import Bool
 
 
@@ -58,3 +60,33 @@ def test_places_on_and_beside_what_moves_are_told_from_those_away_from_it() -> N
     mask[40:60, 100:140] = True
     uv = np.array([[120, 50], [98.5, 50], [95, 50], [120, 61.5], [120, 66], [199.9, 99.9], [200, 100]]) / [200, 100]
     assert near_moving(uv, mask).tolist() == [True, True, False, True, False, False, False]
+
+
+class _Everything:
+    """An engine that sees everything move, and remembers what it was shown."""
+
+    def __init__(self, channels: int = 7) -> None:
+        self.inputs = (TensorSpec("seen", (1, channels, None, None), np.float32),)
+        self.outputs = (TensorSpec("moving", (1, 1, None, None), np.float32),)
+        self.shown: list[tuple[int, ...]] = []
+
+    def infer(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.shown.append(feeds["seen"].shape)
+        return {"moving": np.ones((1, 1, *feeds["seen"].shape[2:]), np.float32)}
+
+
+def test_a_network_is_asked_at_its_step_and_its_answer_has_the_wanted_size(flight: Rendered) -> None:
+    engine = _Everything()
+    mask, found = MotionMask(network=MaskNetwork(engine)), None
+    for k, frame in enumerate(flight.frames):
+        if k:
+            mask.move(flight.motion(k))
+        h, w = frame.image.shape[:2]
+        found = mask(frame.stamp_ns, frame.image, flight.depth[k], CAMERA, (2 * w, 2 * h + 1))
+    assert found is not None and found.shape == (2 * h + 1, 2 * w) and found.all()
+    assert engine.shown[0][2] % 8 == engine.shown[0][3] % 8 == 0 and engine.shown[0][2] - h < 8
+
+
+def test_a_network_of_other_inputs_is_refused() -> None:
+    with pytest.raises(ModelError, match="train mask"):
+        MaskNetwork(_Everything(channels=3))

@@ -23,7 +23,7 @@ COMMANDS = {
     "mot": "many targets, MOTChallenge text",
     "depth": "depth and ego-motion over an ordered folder",
     "engine": "build, inspect, compare engines",
-    "train": "train the detector, depth or box refinement networks (extra `train`)",
+    "train": "train the detector, depth, box refinement or motion mask networks (extra `train`)",
     "sim": "render a flight with exact truth (extra `sim`)",
     "bench": "benchmarks, each beside a peer",
     "doctor": "what this machine has and what will be used",

@@ -1,4 +1,4 @@
-"""``uav-perception train detector|depth|refine``: hands over to the repository's ``training/`` (not installed)."""
+"""``uav-perception train detector|depth|refine|mask``: hands over to the repository's ``training/`` (not installed)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .main import print_json
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NETWORKS = {"detector": "training.detector.command", "depth": "training.depth.command",
-            "refine": "training.refine.command"}
+            "refine": "training.refine.command", "mask": "training.mask.command"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ from ..records import (
     Track,
 )
 from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
-from .motion_mask import MotionMask, near_moving
+from .motion_mask import MaskNetwork, MotionMask, near_moving
 from .odometry import Odometry, Step
 from .photometric import align
 from .products import level_plane, object_velocity, rigid_flow, scaled_camera
@@ -53,7 +53,7 @@ class DepthPose:
     """Implements :class:`~uav_perception.depth_pose.DepthPoseEstimator` for one camera."""
 
     def __init__(self, config: DepthPoseConfig, depth_net: DepthNetwork | None = None,
-                 pose_net: PoseNetwork | None = None) -> None:
+                 pose_net: PoseNetwork | None = None, mask_net: MaskNetwork | None = None) -> None:
         self.config = config
         self.mount = base_from_optical(config)
         self._depth_net, self._pose_net = depth_net, pose_net
@@ -61,7 +61,7 @@ class DepthPose:
         self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px,
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
-        self._mask = MotionMask(config.motion_contrast)
+        self._mask = MotionMask(config.motion_contrast, mask_net)
         self._moving: Bool | None = None  # the newest mask
         self.wants_mask, self.wants_flow = config.motion_mask, config.flow
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
@@ -282,10 +282,8 @@ class DepthPose:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
         self._mask.move(step.cur_from_prev)
-        mask = self._mask(result.stamp_ns, image, depth_run, small) if self.wants_mask else None
-        if mask is not None and small is not camera:
-            size = (camera.width_px, camera.height_px)
-            mask = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0)
+        size_px = (camera.width_px, camera.height_px)
+        mask = self._mask(result.stamp_ns, image, depth_run, small, size_px) if self.wants_mask else None
         self._moving = mask
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
@@ -350,4 +348,8 @@ def make_depth_pose(config: DepthPoseConfig) -> DepthPose:
         depth_net = DepthNetwork(open_engine(depth, threads=config.threads))
     if pose is not None and config.pose_model != "none":
         pose_net = PoseNetwork(open_engine(pose, threads=config.threads))
-    return DepthPose(config, depth_net, pose_net)
+    mask = own_engine("uav_mask") if not config.mask_model else config.mask_model
+    mask_net = None
+    if mask is not None and config.mask_model != "none" and config.motion_mask:
+        mask_net = MaskNetwork(open_engine(mask, threads=config.threads))
+    return DepthPose(config, depth_net, pose_net, mask_net)

@@ -1,16 +1,20 @@
 """Which pixels move by themselves: the picture against what the resting scene looked like a moment ago.
 
 Earlier pictures are warped to the present view by depth and camera motion. Something that moved differs from all of
-them: where it is now, each shows another part of the scene. Where it has been, only one of them differs.
+them: where it is now, each shows another part of the scene. Where it has been, only one of them differs. A small
+network (``engines/uav_mask``) draws the outline; without it, a threshold does.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from ..engine import Engine
+from ..errors import ModelError
 from ..geometry import se3_inverse
 from ..records import F32, F64, U8, Bool, CameraModel
 from .products import source_pixels
@@ -20,15 +24,40 @@ STORE_S = 0.09  # no more pictures are kept than one in this time
 SLACK = np.ones((3, 3), np.uint8)  # a pixel of misplacement by depth is no motion
 
 
+class MaskNetwork:
+    """Outlines what moves, through an :class:`~uav_perception.engine.Engine`.
+
+    The model takes (1, 1 + 2 n, h, w) float32 0..255 for n earlier pictures (see ``channels``), h and w multiples of
+    ``STEP``, and returns (1, 1, h, w): positive where something moves.
+    """
+
+    STEP = 8
+
+    def __init__(self, engine: Engine) -> None:
+        shape = engine.inputs[0].shape
+        if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != 1 + 2 * len(LAGS_S) or len(engine.outputs) != 1:
+            raise ModelError(f"mask model with inputs {[s.shape for s in engine.inputs]}",
+                             f"one (1, {1 + 2 * len(LAGS_S)}, h, w) in, one map out", "export it with `train mask`")
+        self._engine = engine
+
+    def evidence(self, seen: F32) -> F32:
+        """(h, w) of ``channels`` (C, h, w): log odds that it moves; overwritten by the next call."""
+        _, h, w = seen.shape
+        wide = np.pad(seen, ((0, 0), (0, -h % self.STEP), (0, -w % self.STEP)), mode="edge")
+        found = self._engine.infer({self._engine.inputs[0].name: wide[None]})[self._engine.outputs[0].name]
+        return np.asarray(found[0, 0, :h, :w], np.float32)
+
+
 class MotionMask:
     """Call for every frame in order; ``reset`` when the motion since earlier frames becomes unknown.
 
     Args:
-        contrast: grey levels (of any colour) a pixel must differ by.
+        contrast: grey levels (of any colour) a pixel must differ by, where no network says better.
+        network: outlines what moves from the differences.
     """
 
-    def __init__(self, contrast: float = 10.0) -> None:
-        self._contrast = contrast
+    def __init__(self, contrast: float = 10.0, network: MaskNetwork | None = None) -> None:
+        self._contrast, self._network = contrast, network
         self.reset()
 
     def reset(self) -> None:
@@ -39,20 +68,27 @@ class MotionMask:
         """The camera moved: (4, 4) in run units."""
         self._world_from_camera = self._world_from_camera @ se3_inverse(cur_from_prev)
 
-    def __call__(self, stamp_ns: int, image: U8, depth: F32, camera: CameraModel) -> Bool | None:
-        """(H, W) True where ``image`` (H, W, 3) moves against the scene; None in the first moments of a run.
+    def __call__(self, stamp_ns: int, image: U8, depth: F32, camera: CameraModel, size_px: tuple[int, int] | None = None
+                 ) -> Bool | None:
+        """True where ``image`` (H, W, 3) moves against the scene; None in the first moments of a run.
 
-        ``depth`` (H, W) is this frame's, in the unit of the motions; ``camera`` belongs to both.
+        ``depth`` (H, W) is this frame's, in the unit of the motions; ``camera`` belongs to both. The mask is (H, W), or
+        of ``size_px`` (w, h).
         """
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
-        difference: U8 | None = None
-        for past, pose in self._earlier(stamp_ns, image.shape):
-            u, v = source_pixels(1.0 / depth, camera, se3_inverse(pose) @ self._world_from_camera)
-            seen = _difference(image, past, u, v)
-            difference = seen if difference is None else np.minimum(difference, seen)
+        image = softened(image)
+        earlier = self._earlier(stamp_ns, image.shape)
+        relative = [(past, se3_inverse(pose) @ self._world_from_camera) for past, pose in earlier]
         if not self._past or stamp_ns - self._past[-1][0] >= STORE_S * 1e9:
             self._past.append((stamp_ns, image, self._world_from_camera))
-        return None if difference is None else self._outlined(difference)
+        if not earlier:
+            return None
+        seen = channels(image, relative, depth, camera)
+        if self._network is None:
+            evidence = self._outlined(seen[1::2].min(axis=0)).astype(np.float32) - 0.5
+        else:
+            evidence = self._network.evidence(seen.astype(np.float32))
+        size_px = size_px or (image.shape[1], image.shape[0])
+        return np.asarray(np.asarray(cv2.resize(evidence, size_px, interpolation=cv2.INTER_LINEAR)) > 0)
 
     def _earlier(self, stamp_ns: int, shape: tuple[int, ...]) -> list[tuple[U8, F64]]:
         """One picture of each age, pose with it; none until there are all."""
@@ -90,14 +126,26 @@ def near_moving(uv: F64, mask: Bool) -> Bool:
     return np.asarray(grown[y, x] > 0)
 
 
-def _difference(image: U8, past: U8, u: F32, v: F32) -> U8:
-    """(H, W) by how much ``image`` lies outside of what ``past`` shows at (u, v), give or take a pixel."""
-    h, w = u.shape
-    there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    over = cv2.subtract(image, cv2.dilate(there, SLACK))
-    under = cv2.subtract(cv2.erode(there, SLACK), image)
-    outside = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
-    b, g, r = cv2.split(cv2.max(over, under))
-    most = cv2.max(cv2.max(b, g), r)
-    most[outside] = 0
-    return np.asarray(most, np.uint8)
+def softened(image: U8) -> U8:
+    """``image`` (H, W, 3) without the finest grain, as pictures are compared."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
+
+
+def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
+    """(1 + 2 n, H, W): ``image`` (H, W, 3) in grey, and for every earlier picture, which comes with ``past_from_cur``
+    (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by how much it differs;
+    the most of the three colours, 0 where the earlier one shows nothing."""
+    seen = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)]
+    for past, past_from_cur in earlier:
+        u, v = source_pixels(1.0 / depth, camera, past_from_cur)
+        h, w = u.shape
+        there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        over = cv2.subtract(image, cv2.dilate(there, SLACK))
+        under = cv2.subtract(cv2.erode(there, SLACK), image)
+        nothing = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
+        for difference in (cv2.max(over, under), cv2.absdiff(image, there)):
+            b, g, r = cv2.split(difference)
+            most = cv2.max(cv2.max(b, g), r)
+            most[nothing] = 0
+            seen.append(most)
+    return np.asarray(np.stack(seen), np.uint8)

@@ -113,6 +113,7 @@ class SimFrame:
         full_xyxy_px: (N, 4) float32 around the whole outline inside the image.
         visibility: (N,) float32, visible pixels / pixels of the whole outline.
         flow_px: (H, W, 2) float32, what pixel p shows was at p - flow in the previous frame; NaN at the first.
+        own_px: (H, W) float32, by how much of it what pixel p shows has moved against the scene; 0 at the first.
         height_agl_m: straight down to the ground.
     """
 
@@ -126,6 +127,7 @@ class SimFrame:
     full_xyxy_px: F32
     visibility: F32
     flow_px: F32
+    own_px: F32
     height_agl_m: float
 
 
@@ -210,15 +212,15 @@ class Flight:
     def __iter__(self) -> Iterator[SimFrame]:
         return self.frames()
 
-    def frames(self, skip: int = 0) -> Iterator[SimFrame]:
-        """All frames from number ``skip`` on; the skipped ones are lived through but not drawn. Use once."""
+    def frames(self, skip: int = 0, every: int = 1) -> Iterator[SimFrame]:
+        """Each ``every``-th frame from number ``skip`` on; the others are lived through but not drawn. Use once."""
         o, previous, n = self.options, None, 0
         dt = 1.0 / o.fps
         while True:
             objects = self.crowd.objects()
             target = np.array(self.target.place()[:2]) if self.target is not None else self.place.focus
             pose = self.pilot.pose(n * dt, dt if n else 0.0, target)
-            if n >= skip:
+            if n >= skip and (n - skip) % every == 0:
                 yield self._draw(n, pose, objects, previous)
             previous = (pose, {thing.id: thing.world_from_object for thing in objects})
             steps = int(np.ceil(dt / STEP_S))
@@ -235,7 +237,7 @@ class Flight:
             rows = np.stack([pose @ se3_exp(twist * (r / (o.height_px - 1) - 0.5)) for r in range(o.height_px)])
         view = View(self.camera.K, o.width_px, o.height_px, pose, rows)
         rendered = self.renderer.render(view, objects, self.light, self.thermal)
-        flow = self._flow(rendered, pose, objects, previous)
+        flow, own = self._flow(rendered, pose, objects, previous)
         color = rendered.color
         if previous is not None and o.exposure_s > 0:
             color = _motion_blur(color, flow * np.float32(o.exposure_s * o.fps))
@@ -267,6 +269,7 @@ class Flight:
             whole[keep, :4].astype(np.float32),
             (pixels[keep] / whole[keep, 4]).astype(np.float32),
             flow,
+            own,
             float(z - self.place.world.ground.height_m(x, y)),
         )
 
@@ -279,24 +282,26 @@ class Flight:
 
     def _flow(
         self, rendered: Rendered, pose: F64, objects: list[Object], previous: tuple[F64, dict[int, F64]] | None
-    ) -> F32:
-        """Motion of every pixel since the previous frame, of the camera and of things; NaN when there is none."""
+    ) -> tuple[F32, F32]:
+        """Motion of every pixel since the previous frame, NaN when there is none; how much of it is a thing's own."""
         h, w = rendered.depth_m.shape
         if previous is None:
-            return np.full((h, w, 2), np.nan, np.float32)
+            return np.full((h, w, 2), np.nan, np.float32), np.zeros((h, w), np.float32)
         depth = np.where(np.isfinite(rendered.depth_m), rendered.depth_m, np.float32(1e6))[..., None]
         seen = (self._in_camera * depth).reshape(-1, 3)
-        past = transform(seen, se3_inverse(previous[0]) @ pose)
+        resting = transform(seen, se3_inverse(previous[0]) @ pose)
+        past = resting.copy()
         for i, mine in pixels_of(rendered.owner):
             before = previous[1][objects[i].id] @ np.linalg.inv(objects[i].world_from_object)
             past[mine] = transform(seen[mine], se3_inverse(previous[0]) @ before @ pose)
-        past = past.reshape(h, w, 3)
-        ahead = past[..., 2:] > 0.01
-        k = self.camera.K
-        now = self._in_camera[..., :2]
+        focal = self.camera.K[[0, 1], [0, 1]].astype(np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = (now - past[..., :2] / past[..., 2:]) * k[[0, 1], [0, 1]].astype(np.float32)
-        return np.where(ahead, moved, np.nan).astype(np.float32)
+            was, rested = past[:, :2] / past[:, 2:], resting[:, :2] / resting[:, 2:]
+            moved = (self._in_camera[..., :2] - was.reshape(h, w, 2)) * focal
+            own = np.linalg.norm((was - rested) * focal, axis=1).reshape(h, w)
+        ahead = (past[:, 2] > 0.01).reshape(h, w)
+        own = np.where((rendered.owner >= 0) & ahead, own, 0)
+        return np.where(ahead[..., None], moved, np.nan).astype(np.float32), own.astype(np.float32)
 
 
 def _motion_blur(color: F32, smear_px: F32) -> F32:

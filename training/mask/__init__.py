@@ -1,0 +1,1 @@
+"""Training of the network that outlines what moves by itself."""

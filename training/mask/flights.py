@@ -1,0 +1,75 @@
+"""Rendered flights for the mask: pictures some time apart with depth, pose and what moves, a file a flight."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uav_perception.records import F64, U8, Bool
+from uav_perception.sim.flight import SCENES, Flight, FlightOptions
+
+FPS = 20.0
+EVERY = 4  # frames of the flight from picture to picture
+PICTURES = 9  # of one flight
+MOVES_PX = 1.0  # own motion from frame to frame that counts as moving
+FIRST_SEED = 100  # of the places; measurements use seeds from 870 on
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One flight: pictures (N, H, W, 3) BGR, depth (N, H, W) m (0 = sky), ``moving`` (N, H, W),
+    world from camera (N, 4, 4), intrinsics (3, 3), degrees the camera looks down."""
+
+    images: U8
+    depth: NDArray[np.float16]
+    moving: Bool
+    world_from_camera: F64
+    K: F64
+    look_down_deg: float
+
+
+def render(index: int) -> Clip:
+    """Flight number ``index``: scenes in turn, each over a place of its own; every other one filmed otherwise."""
+    rng = np.random.default_rng([index, 97])
+    name = list(SCENES)[index % len(SCENES)]
+    spec = SCENES[name]
+    options = FlightOptions(seed=FIRST_SEED + index, fps=FPS)
+    if rng.random() < 0.5:
+        altitude_m = float(np.clip(spec.altitude_m * rng.uniform(0.6, 1.3), 8, 140))
+        options = FlightOptions(
+            seed=FIRST_SEED + index, fps=FPS, altitude_m=altitude_m,
+            look_down_deg=float(np.clip(spec.look_down_deg + rng.uniform(-15, 15), 15, 90)),
+            fov_deg=float(rng.uniform(50, 80)), noise=float(rng.uniform(0.004, 0.02)))
+    flight = Flight(name, options)
+    frames = flight.frames(int(rng.integers(1, 60)), EVERY)
+    shots = [next(frames) for _ in range(PICTURES)]
+    return Clip(np.stack([s.frame.image for s in shots]),
+                np.stack([np.where(s.depth.valid, s.depth.depth, 0).astype(np.float16) for s in shots]),
+                np.stack([s.own_px > MOVES_PX for s in shots]),
+                np.stack([s.world_from_camera for s in shots]), flight.camera.K,
+                options.look_down_deg or spec.look_down_deg)
+
+
+def rendered(folder: Path, count: int) -> Iterator[Path]:
+    """The files of ``count`` flights in ``folder``; those not there are rendered first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        path = folder / f"{index:05d}.npz"
+        if not path.exists():
+            clip = render(index)
+            partial = path.with_suffix(".partial.npz")
+            np.savez_compressed(partial, **{name: getattr(clip, name) for name in Clip.__dataclass_fields__})
+            os.replace(partial, path)
+        yield path
+
+
+def read(path: Path) -> Clip:
+    """One flight's file."""
+    with np.load(path) as file:
+        return Clip(**{name: file[name] for name in Clip.__dataclass_fields__ if name != "look_down_deg"},
+                    look_down_deg=float(file["look_down_deg"]))

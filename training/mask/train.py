@@ -1,0 +1,155 @@
+"""Train the network that outlines what moves: seeded, resumable, one thread.
+
+A checkpoint is written every ``SAVE_EVERY`` steps; a run that is interrupted goes on from it when started again with
+the same folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.run import Run, load_checkpoint, rate_at, save
+from uav_perception.records import U8
+
+from .flights import PICTURES, read, rendered
+from .network import MaskNet
+from .samples import FIRST, sample
+
+SAVE_EVERY = 100
+CROP = (144, 192)  # rows, cols
+ON_MOVING = 0.8  # share of the crops that are laid around something that moves
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run; everything that decides the result."""
+
+    folder: str  # of the rendered flights; those missing are rendered
+    out: str = "training/runs/mask"
+    flights: int = 400
+    steps: int = 2000
+    batch: int = 8
+    rate: float = 3e-3
+    warmup: int = 100
+    ema: float = 0.998
+    seed: int = 0
+    validate_every: int = 300
+
+
+@dataclass(frozen=True)
+class Data:
+    """(N, C, h, w) channels and (N, h, w) shares of 255 that move."""
+
+    seen: U8
+    moving: U8
+
+    def crops(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Channels (count, C, *CROP) and shares 0..1 (count, 1, *CROP), mirrored and of changed contrast at random."""
+        seen, moving = [], []
+        h, w = self.moving.shape[1:]
+        for k in rng.integers(len(self.seen), size=count):
+            top, left = rng.integers(h - CROP[0] + 1), rng.integers(w - CROP[1] + 1)
+            where = np.argwhere(self.moving[k] > 127)
+            if len(where) and rng.random() < ON_MOVING:
+                y, x = where[rng.integers(len(where))]
+                top, left = (int(np.clip(at - rng.integers(side), 0, whole - side))
+                             for at, side, whole in zip((y, x), CROP, (h, w), strict=True))
+            rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
+            a = self.seen[k][:, rows, cols].astype(np.float32)
+            b = self.moving[k][rows, cols].astype(np.float32) / 255
+            a[1:] *= rng.uniform(0.7, 1.3)
+            flips = [slice(None, None, int(rng.choice([-1, 1]))) for _ in CROP]
+            seen.append(a[:, flips[0], flips[1]])
+            moving.append(b[flips[0], flips[1]])
+        return torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(moving))[:, None]
+
+
+def read_data(plan: Plan) -> tuple[Data, Data]:
+    """To learn from, and to validate on: every tenth flight, of all scenes in turn."""
+    seen: tuple[list[U8], list[U8]] = ([], [])
+    moving: tuple[list[U8], list[U8]] = ([], [])
+    for i, path in enumerate(rendered(Path(plan.folder), plan.flights)):
+        clip, rng, kept = read(path), np.random.default_rng([plan.seed, i]), int(i % 20 in (7, 18))
+        for k in range(FIRST, PICTURES):
+            a, b = sample(clip, k, rng)
+            seen[kept].append(a)
+            moving[kept].append(b)
+    return Data(np.stack(seen[0]), np.stack(moving[0])), Data(np.stack(seen[1]), np.stack(moving[1]))
+
+
+def loss(logits: Tensor, moving: Tensor) -> Tensor:
+    """Cross entropy, and one minus the soft intersection over union of the whole batch."""
+    p = torch.sigmoid(logits)
+    both = (p * moving).sum()
+    return 2 * nn.functional.binary_cross_entropy_with_logits(logits, moving) + 1 - (both + 1) / (
+        (p + moving - p * moving).sum() + 1)
+
+
+class Trainer(Run[MaskNet]):
+    """``step`` of one batch."""
+
+    plan: Plan
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        super().__init__(plan, MaskNet())
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.rate, weight_decay=1e-3)
+
+    def step(self, data: Data) -> float:
+        """One update; returns the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.plan, self.step_index)
+        seen, moving = data.crops(self.plan.batch, np.random.default_rng([self.plan.seed, 1, self.step_index]))
+        value = loss(self.model(seen.contiguous(memory_format=torch.channels_last)), moving)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimiser.step()
+        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(new)
+        self.advance()
+        return float(value.detach())
+
+
+@torch.no_grad()
+def overlap(model: MaskNet, data: Data) -> float:
+    """Intersection over union of all pixels."""
+    both = either = 0
+    for seen, moving in zip(data.seen, data.moving, strict=True):
+        found = model.eval()(torch.from_numpy(seen[None]).float())[0, 0].numpy() > 0
+        both += int((found & (moving > 127)).sum())
+        either += int((found | (moving > 127)).sum())
+    return both / max(either, 1)
+
+
+def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
+    """Run ``plan`` to its end (going on from its checkpoint); the averaged network and the run's history."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    out = Path(plan.out)
+    out.mkdir(parents=True, exist_ok=True)
+    data, kept = read_data(plan)
+    trainer = Trainer(plan)
+    state = load_checkpoint(out / "checkpoint.pt")
+    if state:
+        trainer.restore(state)
+    losses = list[float]()
+    while trainer.step_index < plan.steps:
+        losses.append(trainer.step(data))
+        done = trainer.step_index == plan.steps
+        if trainer.step_index % plan.validate_every == 0 or done:
+            row = {"step": float(trainer.step_index), "loss": round(float(np.mean(losses)), 4),
+                   "iou": round(overlap(trainer.average, kept), 4)}
+            trainer.history.append(row)
+            print(json.dumps(row), flush=True)
+            losses = []
+        if trainer.step_index % SAVE_EVERY == 0 or done:
+            save(out / "checkpoint.pt", trainer.state())
+    return trainer.average.eval(), trainer.history
