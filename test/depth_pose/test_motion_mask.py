@@ -85,6 +85,10 @@ def test_a_network_is_asked_at_its_step_and_its_answer_has_the_wanted_size(fligh
         found = mask(frame.stamp_ns, frame.image, flight.depth[k], CAMERA, (2 * w, 2 * h + 1))
     assert found is not None and found.shape == (2 * h + 1, 2 * w) and found.all()
     assert engine.shown[0][2] % 8 == engine.shown[0][3] % 8 == 0 and engine.shown[0][2] - h < 8
+    asked, mask.careful = len(engine.shown), False
+    mask.move(np.eye(4))
+    again = mask(flight.frames[-1].stamp_ns + 33_000_000, flight.frames[-1].image, flight.depth[-1], CAMERA)
+    assert again is not None and not again.all() and len(engine.shown) == asked
 
 
 def test_a_network_of_other_inputs_is_refused() -> None:

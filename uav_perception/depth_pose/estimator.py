@@ -61,7 +61,7 @@ class DepthPose:
         self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px,
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
-        self._mask = MotionMask(config.motion_contrast, mask_net)
+        self.mask = MotionMask(config.motion_contrast, mask_net)
         self._moving: Bool | None = None  # the newest mask
         self.wants_mask, self.wants_flow = config.motion_mask, config.flow
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
@@ -154,7 +154,7 @@ class DepthPose:
     def _restart(self) -> None:
         self.odometry.reset()
         self.scale.reset()
-        self._mask.reset()
+        self.mask.reset()
         self._last_ns, self._previous, self._moving = None, None, None
         self._velocity.clear()
         self.resets += 1
@@ -276,14 +276,14 @@ class DepthPose:
     def _add_products(self, result: DepthPoseResult, step: Step, image: U8, depth_run: F32 | None, small: CameraModel,
                       camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
         if step.cur_from_prev is None or step.revision is not None:
-            self._mask.reset()
+            self.mask.reset()
             self._moving = None
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
-        self._mask.move(step.cur_from_prev)
+        self.mask.move(step.cur_from_prev)
         size_px = (camera.width_px, camera.height_px)
-        mask = self._mask(result.stamp_ns, image, depth_run, small, size_px) if self.wants_mask else None
+        mask = self.mask(result.stamp_ns, image, depth_run, small, size_px) if self.wants_mask else None
         self._moving = mask
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)

@@ -78,8 +78,9 @@ class DepthPoseNode(StageNode):
         height = self._height
         fresh = height is not None and abs(frame.stamp_ns - height[0]) < HEIGHT_VALID_NS
         self._estimator.wants_flow = self._flow.get_subscription_count() > 0
-        watched = self.bus is not None or self._mask.get_subscription_count() > 0  # the overlay draws it too
-        self._estimator.wants_mask = self._wants_mask and watched
+        asked = self._mask.get_subscription_count() > 0
+        self._estimator.wants_mask = self._wants_mask and (asked or self.bus is not None)
+        self._estimator.mask.careful = asked  # the overlay draws it too, but odometry need not be slower for that
         result = self._estimator.update(frame, height[1] if fresh and height else None, tracks=self._tracks)
         work_ns = time.perf_counter_ns() - start_ns
         self._status = result.status
