@@ -14,6 +14,7 @@ from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
 from uav_perception.track.pyramid import Pyramid
+from uav_perception.track.refine import BoxRefinement, Measured
 from uav_perception.track.scale import AxisFilter
 
 STEP_NS = 33_000_000
@@ -128,17 +129,36 @@ def test_a_hidden_target_goes_along_with_the_camera_motion_it_is_told(picture):
     np.testing.assert_allclose(np.diff(hidden, axis=0), [[3, 2]] * (len(hidden) - 1), atol=0.3)
 
 
-def test_detections_lead_back_to_a_target_that_reappears_far_away(picture):
-    tracker = start(picture)
+@pytest.mark.parametrize(("place", "zoom", "hidden_frames", "found"), [
+    ((280, 170), 1.0, 40, True), ((160, 120), 1.6, 12, True), ((390, 270), 1.0, 12, False)])
+def test_detections_lead_back_to_a_target_as_far_away_as_it_may_have_gone(picture, place, zoom, hidden_frames, found):
+    """Within reach, and at whatever size the detector sees; what shows up too far off too soon is another."""
+    tracker, where, half = start(picture), np.array(place, np.float64), np.array([30, 20]) * zoom
     empty = picture[:360, :480].copy()
-    for k in range(1, 12):
+    for k in range(1, hidden_frames):
         track = tracker.update(at(k, empty))
     assert track.state is not TrackState.TRACKED
-    where = np.array([390.0, 270.0])
-    for k in range(12, 30):
-        box = np.concatenate([where - np.array([29, 19]), where + np.array([31, 21])])[None]
-        track = tracker.update(at(k, scene(picture, where)), Detections(k * STEP_NS, box, [0.8], [2]))
-    assert track.state is TrackState.TRACKED and iou(track, where) > 0.6
+    for k in range(hidden_frames, hidden_frames + 9):
+        box = (np.concatenate([where - half, where + half]) + 1)[None]
+        track = tracker.update(at(k, scene(picture, where, zoom)), Detections(k * STEP_NS, box, [0.8], [2]))
+    assert (track.state is TrackState.TRACKED and iou(track, where, zoom) > 0.6) == found
+
+
+@pytest.mark.parametrize("present", [0.0, 1.0])
+def test_regains_only_what_the_refinement_knows_but_holds_on_to_what_looks_as_usual(picture, present):
+    class Says(BoxRefinement):
+        def __init__(self): pass
+        def start(self, picture, centre, size): pass
+        def measure(self, picture, centre, size):
+            return Measured(np.concatenate([centre - size / 2, centre + size / 2]), np.full(4, 0.1), present)
+
+    tracker = make_target_tracker(TrackerConfig(), LsartConfig(), Says())
+    shown, empty = scene(picture, (160, 120)), picture[:360, :480].copy()
+    tracker.start(Frame(0, 0, shown), BOX)
+    assert all(tracker.update(at(k, shown)).state is TrackState.TRACKED for k in range(1, 15))
+    assert [tracker.update(at(k, empty)).state for k in range(15, 25)][-1] is TrackState.OCCLUDED
+    back = [tracker.update(at(k, shown)).state is TrackState.TRACKED for k in range(25, 35)]
+    assert back[-1] == bool(present)
 
 
 @pytest.mark.parametrize("box", [[np.nan, 0, 10, 10], [10, 10, 10, 10], [10, 10, 10.4, 10.4], [900, 900, 950, 950],

@@ -25,7 +25,7 @@ from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
 from .regions import RegionRegression
 from .scale import AxisFilter
-from .search import Confidence, Peak, find_peak, peak_quality, places_to_search
+from .search import Confidence, Peak, find_peak, peak_quality, places_to_search, reach_sizes
 from .target import TargetTrack, checked_start_box, same_picture
 
 F32 = NDArray[np.float32]
@@ -33,6 +33,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 
+SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not believed that says it is gone
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
@@ -41,6 +42,7 @@ class Sight:
     """A place in this frame that looks like the target; ``quality`` 0..1."""
 
     centre: F64
+    size: F64
     peak: Peak
     quality: float
 
@@ -79,6 +81,7 @@ class LsartTracker:
         self._frames = self._unseen = 0
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
+        self._gone = False  # the refinement does not see the target
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         if self._refinement:
             self._refinement.start(picture, self._centre, self._size)
@@ -102,19 +105,25 @@ class LsartTracker:
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if sight is not None:
-            self._centre = np.clip(sight.centre, 0, size)
+            self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             if not self._unseen:
                 self._fit_size(picture)
+                if self._gone and sight.peak.value < SURE_SHARE * self._level:
+                    sight = replace(sight, quality=0.0)  # of what covers it: no evidence
                 if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
-                    if reliable and dt_s > 0:
-                        self._velocity = 0.85 * self._velocity + 0.15 * (self._centre - carried) / dt_s
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
-                    self._anchor = self._centre, self._size
-                    steady = sight.peak.value > 0.5 * self._level and self._inside() > 0.9
-                    if self._frames % c.learn_every == 0 and steady:
-                        self._learn(picture)
+                    if sight.peak.value > 0.5 * self._level:
+                        self._take(picture, (self._centre - carried) / dt_s if reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
+
+    def _take(self, picture: Pyramid, velocity: F64 | None) -> None:
+        """Go on from a frame that shows the target well: its place, its looks, its ``velocity`` (px/s over ground)."""
+        if velocity is not None:
+            self._velocity = 0.85 * self._velocity + 0.15 * velocity
+        self._anchor = self._centre, self._size
+        if self._frames % self._config.learn_every == 0 and self._inside() > 0.9:
+            self._learn(picture)
 
     def doubt(self) -> None:
         """What it holds is not its target: search on."""
@@ -174,29 +183,40 @@ class LsartTracker:
     def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, unseen_s: float
                 ) -> Sight | None:
         """The best believable sight of this frame's windows (one while the target is seen)."""
-        places = [self._centre]
+        places, reach = [(self._centre, self._size)], np.inf
         if self._unseen:
-            places = places_to_search(self._centre, self._size, self._image_size, self._unseen, unseen_s, detections)
+            reach = reach_sizes(unseen_s)
+            places = places_to_search(self._centre, self._size, self._image_size, self._unseen, reach, detections)
         found = []
-        for place in places:
-            window = self._crop(picture, place)
+        for place, size in places:
+            window = self._crop(picture, place, size)
             peak = self._peak(self._features(window.image))
             centre = np.array(window.to_source(*np.array(peak.offset) * self._config.cell_px))
             distance = float(np.linalg.norm(centre - self._centre) / np.sqrt(self._size.prod()))
-            if self._believable(centre, distance, peak, others):
-                found.append(Sight(centre, peak, peak_quality(peak)))
-        return max(found, key=lambda s: s.peak.value, default=None)
+            sight = Sight(centre, size, peak, peak_quality(peak))
+            if distance <= reach and self._believable(sight, distance, others):
+                found.append(sight)
+        best = max(found, key=lambda s: s.peak.value, default=None)
+        return best if not self._unseen or best is None or self._present(picture, best) else None
 
-    def _believable(self, centre: F64, distance: float, peak: Peak, others: ArrayLike | None) -> bool:
+    def _present(self, picture: Pyramid, sight: Sight) -> bool:
+        """Whether the refinement, too, sees the target there: it tells background from things better than peaks do."""
+        if self._refinement is None:
+            return True
+        measured = self._refinement.measure(picture, sight.centre, sight.size)
+        return measured is not None and measured.present >= self._config.refine_regain
+
+    def _believable(self, sight: Sight, distance: float, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""
-        c = self._config
+        c, centre = self._config, sight.centre
         share = 0.5 + 0.1 * distance if self._unseen else 0.3 + 0.25 * distance
-        if peak.value < self._level * min(share, 0.8) or ((centre < 0) | (centre > self._image_size)).any():
+        outside = ((centre < 0) | (centre > self._image_size)).any()
+        if sight.peak.value < self._level * min(share, SURE_SHARE) or outside:
             return False
-        if self._unseen and peak_quality(peak) < c.quality_regain:
+        if self._unseen and sight.quality < c.quality_regain:
             return False
         if others is not None and (self._unseen or distance > 0.5):
-            box = np.concatenate([centre - self._size / 2, centre + self._size / 2])
+            box = np.concatenate([centre - sight.size / 2, centre + sight.size / 2])
             return not bool((box_iou(box, np.asarray(others)) > 0.4).any())
         return True
 
@@ -233,14 +253,15 @@ class LsartTracker:
         """
         c = self._config
         measured = refinement.measure(picture, self._centre, self._size)
-        if measured is None or measured.present < c.refine_present:
+        self._gone = measured is not None and measured.present < c.refine_present
+        if measured is None or self._gone:
             return None
         sureness = self._axes[0].peak if self._axes else USUAL_PEAK
         doubt = c.refine_doubt * float(np.exp(np.clip(10 * (USUAL_PEAK - sureness), -2, 1.5)))
         return blended(self._box, measured, doubt)
 
-    def _crop(self, picture: Pyramid, centre: F64) -> Crop:
-        side = np.sqrt(self._size.prod()) * self._config.search_ratio
+    def _crop(self, picture: Pyramid, centre: F64, size: F64) -> Crop:
+        side = np.sqrt(size.prod()) * self._config.search_ratio
         return picture.crop(centre, (side, side), (self._config.window_px, self._config.window_px))
 
     def _features(self, patch: U8) -> F32:
@@ -255,7 +276,7 @@ class LsartTracker:
             axis.learn(picture, self._centre, self._size)
         if self._figure:
             self._figure.learn(picture, self._centre, self._size)
-        maps = self._features(self._crop(picture, self._centre).image)
+        maps = self._features(self._crop(picture, self._centre, self._size).image)
         spectra = fft2(maps)
         self._model = spectra if self._model is None else self._model + c.learn_rate * (spectra - self._model)
         self._krr.solve(self._model, 10 if first else c.krr_iterations)

@@ -14,7 +14,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-REACH_PER_S = 3.0  # target sizes a second by which an unseen target may stray from where it should be
+REACH, REACH_PER_S = 0.5, 2.0  # target sizes by which an unseen target may be off, at first and more every second
 
 
 @dataclass(frozen=True)
@@ -85,27 +85,32 @@ class Confidence:
         return self.state
 
 
-def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, unseen_s: float,
-                     detections: Detections | None) -> list[F64]:
-    """Window centres to look at this frame for a target that is not seen, the likeliest first, three at most.
+def reach_sizes(unseen_s: float) -> float:
+    """Target sizes within which a target unseen for so long is looked for; what is farther off is another."""
+    return REACH + REACH_PER_S * unseen_s
 
-    The predicted place; the detection of about the target's size nearest to it; and one place of a disk that widens
-    with the time it was not seen (the golden ratio's steps leave no gaps).
+
+def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, reach: float,
+                     detections: Detections | None) -> list[tuple[F64, F64]]:
+    """(Centre, target size) of windows to look at this frame for a target that is not seen, the likeliest first, three
+    at most.
+
+    The predicted place; the detection of about the target's size nearest to it, which tells the size, too; and one
+    place of a disk of ``reach`` target sizes (the golden ratio's steps leave no gaps).
     """
-    places, side = [centre], float(np.sqrt(size.prod()))
-    reach = 1.0 + REACH_PER_S * unseen_s  # in target sizes
+    places, side = [(centre, size)], float(np.sqrt(size.prod()))
     if detections is not None and len(detections):
         boxes = detections.xyxy_px.astype(np.float64)
         middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6)) / side))
         distance = np.linalg.norm(middle - centre, axis=1) / side
-        cost = np.where((ratio < 0.7) & (distance < 2 * reach), distance / reach + ratio, np.inf)
+        cost = np.where((ratio < 0.7) & (distance < reach), distance / reach + ratio, np.inf)
         best = int(cost.argmin())
         if np.isfinite(cost[best]):
-            places.append(middle[best])
+            places.append((middle[best], extent[best]))
     turn = unseen_frames * 2.399963
     radius = reach * side * np.sqrt(unseen_frames * 0.618034 % 1.0)
     spot = centre + radius * np.array([np.cos(turn), np.sin(turn)])
     if unseen_frames > 1 and (spot > 0).all() and (spot < image_size).all():
-        places.append(spot)
+        places.append((spot, size))
     return places
