@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..config import DepthPoseConfig
-from ..engine import EngineInfo
+from ..engine import Engine, EngineInfo
 from ..engine.own import own_engine
 from ..engine.select import open_engine
 from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
@@ -341,15 +341,14 @@ def _depth_record(stamp_ns: int, depth: F32 | None, valid: Bool | None, factor: 
 
 def make_depth_pose(config: DepthPoseConfig) -> DepthPose:
     """The stage for one camera. Raises ModelError when a named model cannot be loaded."""
-    depth = own_engine("uav_depth") if not config.depth_model else config.depth_model
-    pose = own_engine("uav_pose") if not config.pose_model else config.pose_model
-    depth_net = pose_net = None
-    if depth is not None and config.depth_model != "none":
-        depth_net = DepthNetwork(open_engine(depth, threads=config.threads))
-    if pose is not None and config.pose_model != "none":
-        pose_net = PoseNetwork(open_engine(pose, threads=config.threads))
-    mask = own_engine("uav_mask") if not config.mask_model else config.mask_model
-    mask_net = None
-    if mask is not None and config.mask_model != "none" and config.motion_mask:
-        mask_net = MaskNetwork(open_engine(mask, threads=config.threads))
-    return DepthPose(config, depth_net, pose_net, mask_net)
+    depth = _opened("uav_depth", config.depth_model, config)
+    pose = _opened("uav_pose", config.pose_model, config)
+    mask = _opened("uav_mask", config.mask_model, config) if config.motion_mask else None
+    return DepthPose(config, DepthNetwork(depth) if depth else None, PoseNetwork(pose) if pose else None,
+                     MaskNetwork(mask) if mask else None)
+
+
+def _opened(own: str, asked: str, config: DepthPoseConfig) -> Engine | None:
+    """The network ``asked`` for, or the package's ``own`` where none is named; None: there is none, or `none` asked."""
+    path = asked or own_engine(own)
+    return None if path is None or asked == "none" else open_engine(path, threads=config.threads)

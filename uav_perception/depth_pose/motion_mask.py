@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,11 +84,12 @@ class MotionMask:
             self._past.append((stamp_ns, image, self._world_from_camera))
         if not earlier:
             return None
-        seen = channels(image, relative, depth, camera)
-        if self._network is None or not self.careful:
-            evidence = self._outlined(seen[1::2].min(axis=0)).astype(np.float32) - 0.5
+        if self._network is not None and self.careful:
+            evidence = self._network.evidence(channels(image, relative, depth, camera).astype(np.float32))
         else:
-            evidence = self._network.evidence(seen.astype(np.float32))
+            outside = [_most(_outside(image, there), nothing)
+                       for there, nothing in (_warped(*past, depth, camera) for past in relative)]
+            evidence = self._outlined(np.minimum.reduce(outside)).astype(np.float32) - 0.5
         size_px = size_px or (image.shape[1], image.shape[0])
         return np.asarray(np.asarray(cv2.resize(evidence, size_px, interpolation=cv2.INTER_LINEAR)) > 0)
 
@@ -136,17 +138,31 @@ def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: C
     """(1 + 2 n, H, W): ``image`` (H, W, 3) in grey, and for every earlier picture, which comes with ``past_from_cur``
     (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by how much it differs;
     the most of the three colours, 0 where the earlier one shows nothing."""
-    seen = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)]
-    for past, past_from_cur in earlier:
-        u, v = source_pixels(1.0 / depth, camera, past_from_cur)
-        h, w = u.shape
-        there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        over = cv2.subtract(image, cv2.dilate(there, SLACK))
-        under = cv2.subtract(cv2.erode(there, SLACK), image)
-        nothing = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
-        for difference in (cv2.max(over, under), cv2.absdiff(image, there)):
-            b, g, r = cv2.split(difference)
-            most = cv2.max(cv2.max(b, g), r)
-            most[nothing] = 0
-            seen.append(most)
-    return np.asarray(np.stack(seen), np.uint8)
+    seen = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)]
+    for past in earlier:
+        there, nothing = _warped(*past, depth, camera)
+        seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
+    return np.stack(seen)
+
+
+def _warped(past: U8, past_from_cur: F64, depth: F32, camera: CameraModel) -> tuple[U8, Bool]:
+    """What ``past`` shows of the present view (H, W, 3), and where that is nothing (H, W)."""
+    u, v = source_pixels(1.0 / depth, camera, past_from_cur)
+    h, w = u.shape
+    there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(there, np.uint8), (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
+
+
+def _outside(image: U8, there: U8) -> U8:
+    """(H, W, 3) by how much ``image`` lies outside of what is ``there``, give or take a pixel."""
+    over = cv2.subtract(image, cv2.dilate(there, SLACK))
+    under = cv2.subtract(cv2.erode(there, SLACK), image)
+    return np.asarray(cv2.max(over, under), np.uint8)
+
+
+def _most(difference: Any, nothing: Bool) -> U8:
+    """(H, W) the most of the three colours; 0 where there is ``nothing`` to compare with."""
+    b, g, r = cv2.split(difference)
+    most = np.asarray(cv2.max(cv2.max(b, g), r), np.uint8)
+    most[nothing] = 0
+    return most

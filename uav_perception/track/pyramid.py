@@ -35,7 +35,6 @@ class Pyramid:
     """
 
     def __init__(self, image: U8) -> None:
-        self.image = image
         self._levels = [image]
 
     def crop(self, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int, int]) -> Crop:
@@ -45,7 +44,7 @@ class Pyramid:
         ratio = max(w / out_px[0], h / out_px[1])
         if ratio > 2:
             return self._shrunk(np.array([cx, cy]), np.array([w, h]), out_px, ratio)
-        patch = cv2.warpAffine(self.image, _from_crop(cx, cy, w, h, out_px, 1), out_px,
+        patch = cv2.warpAffine(self._levels[0], _from_crop(cx, cy, w, h, out_px, 1), out_px,
                                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
         return Crop(np.asarray(patch, dtype=np.uint8), (cx, cy), (out_px[0] / w, out_px[1] / h))
 
