@@ -17,6 +17,7 @@ from training.refine.network import BINS, CELLS, MEMORY, POSITIONS, Refiner, edg
 from training.refine.pairs import Flight, Stream  # noqa: E402
 from training.refine.things import CANVAS, Thing, invent  # noqa: E402
 from training.refine.train import Plan, Pool, Trainer, answer, iou, levels_of, losses, truth  # noqa: E402
+from uav_perception.track.pyramid import Pyramid  # noqa: E402
 from uav_perception.track.refine import BoxRefinement  # noqa: E402
 
 
@@ -129,6 +130,6 @@ def test_learns_resumes_and_flies(tmp_path: Path) -> None:
     assert before.shape == (pairs.SEARCHES, 4, BINS) and truth(kept)[0].shape == (1, pairs.SEARCHES, 4)
     assert export(trainer.average, tmp_path / "uav_refine.onnx", plan) < 1e-2
     flying = BoxRefinement(str(tmp_path))
-    flying.start(noise(5), np.array([80.0, 80]), np.array([40.0, 30]))
+    flying.start(Pyramid(noise(5)), np.array([80.0, 80]), np.array([40.0, 30]))
     assert flying._keys.shape == (1, MEMORY, CELLS**2)
-    assert flying.measure(noise(5), np.array([80.0, 80]), np.array([40.0, 30])) is not None
+    assert flying.measure(Pyramid(noise(5)), np.array([80.0, 80]), np.array([40.0, 30])) is not None
