@@ -45,9 +45,10 @@ def rendered(scene: str, seed: int, seconds: float, fps: float) -> tuple[float, 
     return flight.spec.look_down_deg, frames()
 
 
-def measure(frames: Iterable[Truth], pitch_deg: float) -> tuple[dict[str, Any], list[Frame], list[F64]]:
+def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
+            ) -> tuple[dict[str, Any], list[Frame], list[F64]]:
     """Scores of one flight with height above ground given; its frames and true poses for the peer."""
-    stage = make_depth_pose(DepthPoseConfig(camera_pitch_deg=pitch_deg))
+    stage = make_depth_pose(DepthPoseConfig(camera_pitch_deg=pitch_deg, mask_model=mask_model))
     abs_rel, delta, ratio, found, true, stamps, kept, all_true = [], [], [], [], [], [], [], []
     both = either = metric = 0
     for t in frames:
