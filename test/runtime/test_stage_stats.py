@@ -35,6 +35,14 @@ def test_rate_comes_from_stamps_and_age_from_the_clock_of_the_frames():
     assert s["age_ms"]["p50"] == pytest.approx(20, rel=STEP) and s["work_ms"]["p99"] == pytest.approx(5, rel=STEP)
 
 
+def test_no_age_is_told_before_a_simulators_clock_is_heard():
+    stats = StageStats(50.0)
+    stats.result(1000 * 10**9, 0, 5 * MS)
+    assert stats.snapshot()["age_ms"] == {} and stats.snapshot()["work_ms"]
+    stats.result(1001 * 10**9, 1001 * 10**9 + 40 * MS, 5 * MS)
+    assert stats.snapshot()["age_ms"]["p50"] == pytest.approx(40, rel=STEP)
+
+
 def test_rate_begins_anew_when_time_goes_back():
     stats = StageStats(50.0)
     for stamp_ns in (10**9, 2 * 10**9, 5 * 10**8):

@@ -64,12 +64,16 @@ class StageStats:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def result(self, stamp_ns: int, now_ns: int, work_ns: int, **counts: int) -> None:
-        """One result published at ``now_ns`` for the frame captured at ``stamp_ns``."""
+        """One result published at ``now_ns`` for the frame captured at ``stamp_ns``.
+
+        A clock that stands at zero is a simulator's that was not heard yet: no age can be told.
+        """
         age_ms = (now_ns - stamp_ns) * 1e-6
         with self._lock:
             self.done += 1
             self.error = ""
-            self.age.add(age_ms)
+            if now_ns > 0:
+                self.age.add(age_ms)
             self.work.add(work_ns * 1e-6)
             self.deadline_misses += age_ms > self.deadline_ms
             if self._stamps and stamp_ns <= self._stamps[-1]:
