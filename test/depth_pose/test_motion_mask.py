@@ -65,7 +65,7 @@ def test_places_on_and_beside_what_moves_are_told_from_those_away_from_it() -> N
 class _Everything:
     """An engine that sees everything move, and remembers what it was shown."""
 
-    def __init__(self, channels: int = 7) -> None:
+    def __init__(self, channels: int = MaskNetwork.CHANNELS) -> None:
         self.inputs = (TensorSpec("seen", (1, channels, None, None), np.float32),)
         self.outputs = (TensorSpec("moving", (1, 1, None, None), np.float32),)
         self.shown: list[tuple[int, ...]] = []
@@ -93,4 +93,4 @@ def test_a_network_is_asked_at_its_step_and_its_answer_has_the_wanted_size(fligh
 
 def test_a_network_of_other_inputs_is_refused() -> None:
     with pytest.raises(ModelError, match="train mask"):
-        MaskNetwork(_Everything(channels=3))
+        MaskNetwork(_Everything(channels=7))

@@ -38,16 +38,16 @@ def test_a_sample_differs_where_the_square_is_and_where_it_was() -> None:
     assert seen.shape == (CHANNELS, 312, 416) and moving.shape == (312, 416)
     now = np.flatnonzero(moving[150] > 127)
     assert abs(now[0] - 340 * 416 / 640) <= 1 and abs(len(now) - 60 * 416 / 640) <= 1
-    inside, ground = seen[1::2, 150, now[4]:now[-4]], seen[1::2, 40, 40:380]
+    inside, ground = seen[3::2, 150, now[4]:now[-4]], seen[3::2, 40, 40:380]
     assert inside.min() > 80 and np.median(ground) < 20
-    assert (seen[1::2, 150, :now[0] - 4].min(axis=0) < 40).all()  # where it was, not every picture differs
+    assert (seen[3::2, 150, :now[0] - 4].min(axis=0) < 40).all()  # where it was, not every picture differs
 
 
 def test_crops_keep_channels_and_truth_together() -> None:
     seen, moving = data().crops(12, np.random.default_rng(1))
     assert seen.shape == (12, CHANNELS, *CROP) and moving.shape == (12, 1, *CROP)
     on, off = moving[:, 0] > 0.9, moving[:, 0] < 0.1
-    assert seen[:, 1][on].median() > 60 > 10 > seen[:, 1][off].median()
+    assert seen[:, 3][on].median() > 60 > 10 > seen[:, 3][off].median()
 
 
 def test_steps_lower_the_loss_and_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

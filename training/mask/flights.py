@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,11 @@ class Clip:
     world_from_camera: F64
     K: F64
     look_down_deg: float
+
+    def backwards(self) -> Clip:
+        """The same flight run the other way: what moves still moves."""
+        return replace(self, images=self.images[::-1], depth=self.depth[::-1], moving=self.moving[::-1],
+                       world_from_camera=self.world_from_camera[::-1])
 
 
 def render(index: int) -> Clip:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from uav_perception.depth_pose.motion_mask import LAGS_S
+from uav_perception.depth_pose.motion_mask import MaskNetwork
 
-CHANNELS = 1 + 2 * len(LAGS_S)  # see ``uav_perception.depth_pose.motion_mask.channels``
+CHANNELS = MaskNetwork.CHANNELS
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

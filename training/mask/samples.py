@@ -15,7 +15,8 @@ from .flights import EVERY, FPS, Clip
 WIDTH_PX = 416  # the stage's own
 AGES = ((1, 2), (3,), (5, 6))  # of the pictures compared with, in pictures of the clip: about LAGS_S
 FIRST = max(AGES[-1])  # picture that has them all
-TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length
+TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length; and
+SPREAD = 3.0  # up to so many times better or worse
 assert EVERY / FPS == 0.2
 
 
@@ -30,11 +31,13 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
         return softened(np.asarray(cv2.resize(clip.images[j], size, interpolation=cv2.INTER_AREA), np.uint8))
 
     earlier = []
+    wrong = SPREAD ** rng.uniform(-1, 1)
     for ages in AGES:
         j = k - int(rng.choice(ages))
         motion = se3_inverse(clip.world_from_camera[j]) @ clip.world_from_camera[k]
-        shift = rng.normal(0, SHIFT, 3) * np.linalg.norm(motion[:3, 3])
-        earlier.append((seen(j), motion @ se3_exp(np.concatenate([shift, rng.normal(0, np.radians(TURN_DEG), 3)]))))
+        shift = wrong * rng.normal(0, SHIFT, 3) * np.linalg.norm(motion[:3, 3])
+        turn = wrong * rng.normal(0, np.radians(TURN_DEG), 3)
+        earlier.append((seen(j), motion @ se3_exp(np.concatenate([shift, turn]))))
     depth = _as_measured(clip.depth[k].astype(np.float32), size, rng)
     share = cv2.resize(clip.moving[k].astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return channels(seen(k), earlier, depth, small), np.rint(np.asarray(share) * 255).astype(np.uint8)
@@ -48,5 +51,5 @@ def _as_measured(depth_m: F32, size: tuple[int, int], rng: np.random.Generator) 
     blur = rng.uniform(0, 13)
     if blur > 0.5:
         log = np.asarray(cv2.GaussianBlur(log, (0, 0), blur), np.float32)
-    waves = rng.normal(0, rng.uniform(0, 0.05), (5, 7)).astype(np.float32)
+    waves = rng.normal(0, rng.uniform(0, 0.12), (5, 7)).astype(np.float32)
     return np.asarray(np.exp(log + cv2.resize(waves, size, interpolation=cv2.INTER_CUBIC)), np.float32)

@@ -64,7 +64,7 @@ class Data:
             rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
             a = self.seen[k][:, rows, cols].astype(np.float32)
             b = self.moving[k][rows, cols].astype(np.float32) / 255
-            a[1:] *= rng.uniform(0.7, 1.3)
+            a[3:] *= rng.uniform(0.7, 1.3)  # the differences
             flips = [slice(None, None, int(rng.choice([-1, 1]))) for _ in CROP]
             seen.append(a[:, flips[0], flips[1]])
             moving.append(b[flips[0], flips[1]])
@@ -77,10 +77,11 @@ def read_data(plan: Plan) -> tuple[Data, Data]:
     moving: tuple[list[U8], list[U8]] = ([], [])
     for i, path in enumerate(rendered(Path(plan.folder), plan.flights)):
         clip, rng, kept = read(path), np.random.default_rng([plan.seed, i]), int(i % 20 in (7, 18))
-        for k in range(FIRST, PICTURES):
-            a, b = sample(clip, k, rng)
-            seen[kept].append(a)
-            moving[kept].append(b)
+        for run in (clip,) if kept else (clip, clip.backwards()):
+            for k in range(FIRST, PICTURES):
+                a, b = sample(run, k, rng)
+                seen[kept].append(a)
+                moving[kept].append(b)
     return Data(np.stack(seen[0]), np.stack(moving[0])), Data(np.stack(seen[1]), np.stack(moving[1]))
 
 

@@ -28,17 +28,18 @@ SLACK = np.ones((3, 3), np.uint8)  # a pixel of misplacement by depth is no moti
 class MaskNetwork:
     """Outlines what moves, through an :class:`~uav_perception.engine.Engine`.
 
-    The model takes (1, 1 + 2 n, h, w) float32 0..255 for n earlier pictures (see ``channels``), h and w multiples of
-    ``STEP``, and returns (1, 1, h, w): positive where something moves.
+    The model takes (1, CHANNELS, h, w) float32 0..255 (see ``channels``), h and w multiples of ``STEP``, and returns
+    (1, 1, h, w): positive where something moves.
     """
 
     STEP = 8
+    CHANNELS = 3 + 2 * len(LAGS_S)
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.inputs[0].shape
-        if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != 1 + 2 * len(LAGS_S) or len(engine.outputs) != 1:
+        if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != self.CHANNELS or len(engine.outputs) != 1:
             raise ModelError(f"mask model with inputs {[s.shape for s in engine.inputs]}",
-                             f"one (1, {1 + 2 * len(LAGS_S)}, h, w) in, one map out", "export it with `train mask`")
+                             f"one (1, {self.CHANNELS}, h, w) in, one map out", "export it with `train mask`")
         self._engine = engine
 
     def evidence(self, seen: F32) -> F32:
@@ -135,10 +136,10 @@ def softened(image: U8) -> U8:
 
 
 def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
-    """(1 + 2 n, H, W): ``image`` (H, W, 3) in grey, and for every earlier picture, which comes with ``past_from_cur``
-    (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by how much it differs;
-    the most of the three colours, 0 where the earlier one shows nothing."""
-    seen = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)]
+    """(3 + 2 n, H, W): the colours of ``image`` (H, W, 3), and for every earlier picture, which comes with
+    ``past_from_cur`` (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by
+    how much it differs; the most of the three colours, 0 where the earlier one shows nothing."""
+    seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
     for past in earlier:
         there, nothing = _warped(*past, depth, camera)
         seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
