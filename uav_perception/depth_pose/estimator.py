@@ -34,7 +34,8 @@ from ..records import (
     Scale,
     Track,
 )
-from .dense import FLAT, DepthNetwork, PoseNetwork, fuse, supported
+from .dense import FLAT, DepthNetwork, PoseNetwork, supported
+from .fusion import drawn_shape, fuse
 from .motion_mask import MaskNetwork, MotionMask, near_moving
 from .odometry import Odometry, Step
 from .photometric import align
@@ -236,7 +237,7 @@ class DepthPose:
         self.last_disparity = looked
         disparity = FLAT if looked is None else looked
         if len(rho) >= 12:
-            inverse = fuse(disparity, uv, rho, sigma, reach=self.config.fuse_reach)
+            inverse = fuse(disparity, uv, rho, sigma, shape=drawn_shape(camera), reach=self.config.fuse_reach)
         else:
             level = level_plane(small, self._up) if self.config.expect_level else None
             disparity = disparity if level is None else level  # ground is seen: better known than the network's guess

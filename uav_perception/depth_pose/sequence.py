@@ -15,9 +15,10 @@ import numpy as np
 from ..geometry import se3, se3_inverse
 from ..records import F32, F64, CameraModel, Frame, Scale
 from .bundle import Window, solve, transform_points
-from .dense import FLAT, fuse, supported
+from .dense import FLAT, supported
 from .estimator import DepthPose
 from .features import I64
+from .fusion import drawn_shape, fuse
 
 STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
 TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
@@ -142,7 +143,8 @@ def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | Non
         k = camera.K
         uv = (p[ok, :2] * [k[0, 0], k[1, 1]] + k[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
         network = sighting.disparity
-        depth = 1.0 / fuse(FLAT if network is None else network, uv, p[ok, 2], p[ok, 3], reach=reach)
+        depth = 1.0 / fuse(FLAT if network is None else network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera),
+                           reach=reach)
         if network is None:
             depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)
     if depth is None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.dense import FLAT, fuse, planes, supported
+from uav_perception.depth_pose.dense import FLAT
+from uav_perception.depth_pose.fusion import fuse
 from uav_perception.records import F32
 
 
@@ -15,8 +18,6 @@ def points_of(depth: F32, count: int, seed: int = 0, unit: float = 3.0) -> tuple
 
 
 def error(disparity: F32, depth: F32, unit: float = 3.0) -> float:
-    import cv2
-
     sized = cv2.resize(disparity, (CAMERA.width_px, CAMERA.height_px))
     return float(np.mean(np.abs(unit / sized - depth) / depth))
 
@@ -57,14 +58,20 @@ def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:
     assert error(fuse(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * flat + 0.01
 
 
-def test_support_ends_away_from_the_points() -> None:
-    near = supported(np.array([[0.1, 0.5]]), 100, 80)
-    assert near[40, 10] and not near[40, 80]
-
-
-def test_network_input_is_rgb_planes() -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    image[..., 0], image[..., 2] = 10, 200  # blue, red
-    blob = planes(image, 6, 4)
-    assert blob.shape == (1, 3, 4, 6) and blob.dtype == np.float32
-    assert (blob[0, 0] == 200).all() and (blob[0, 2] == 10).all()
+@pytest.mark.parametrize("seed", range(3))
+def test_ground_goes_on_to_its_horizon_behind_a_house_that_rises_over_it(seed: int) -> None:
+    v, u = np.mgrid[:CAMERA.height_px, :CAMERA.width_px]
+    horizon = 0.25 * CAMERA.height_px
+    inverse = np.maximum((v - horizon) / CAMERA.height_px, 1e-6)
+    house = (np.abs(u - 60) < 30) & (v > 0.1 * CAMERA.height_px) & (v < 0.55 * CAMERA.height_px)
+    scene = np.where(house, 0.3, inverse)
+    rng = np.random.default_rng(seed)
+    px = np.column_stack([rng.integers(0, CAMERA.width_px, 400), rng.integers(0, CAMERA.height_px, 400)])
+    rho = scene[px[:, 1], px[:, 0]] * np.exp(rng.normal(0, 0.01, 400))
+    px, rho = px[rho > 0.03], rho[rho > 0.03]  # what is farther has no parallax, nor has the sky
+    found = fuse(FLAT, (px + 0.5) / [CAMERA.width_px, CAMERA.height_px], rho, 0.02 * rho, shape=(117, 156))
+    sized = cv2.resize(found, (CAMERA.width_px, CAMERA.height_px))
+    wrong = np.abs(sized / scene - 1)
+    assert np.median(wrong[house]) < 0.2
+    far = (inverse > 0.01) & (inverse < 0.03) & (u > 130)  # farther than any point
+    assert np.median(wrong[far]) < 0.3
