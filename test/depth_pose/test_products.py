@@ -47,6 +47,16 @@ def test_level_plane_is_the_depth_of_flat_ground() -> None:
     assert level_plane(CAMERA, np.array([0.0, -1, 0])) is None  # looks at the horizon
 
 
+def test_level_ground_ends_at_a_horizon_in_view() -> None:
+    tilt = np.radians(15)
+    rho = level_plane(CAMERA, np.array([0.0, -np.cos(tilt), -np.sin(tilt)]))
+    assert rho is not None
+    v = np.arange(CAMERA.height_px)
+    below = (v - CAMERA.K[1, 2]) / CAMERA.K[1, 1] * np.cos(tilt) + np.sin(tilt)  # one unit down along the ray
+    np.testing.assert_allclose(rho[:, 10], np.maximum(below, 0.02), atol=1e-5)
+    assert rho[0, 0] == np.float32(0.02)
+
+
 def box_depth(distance: float) -> DepthMap:
     """A wall ``distance`` ahead over the middle of the picture, open beyond 90 m elsewhere."""
     depth = np.full((192, 256), 90.0, np.float32)

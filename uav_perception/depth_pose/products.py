@@ -11,6 +11,7 @@ from ..geometry import se3_inverse
 from ..records import F32, F64, U8, CameraModel, DepthMap, Obstacles
 
 SECTORS = 72
+FARTHEST = 0.02  # inverse depth of level ground, in heights above it, beyond which it is not told from the horizon
 
 
 def scaled_camera(camera: CameraModel, width_px: int, height_px: int) -> CameraModel:
@@ -98,12 +99,14 @@ def rigid_flow(depth: F32, camera: CameraModel, cur_from_prev: F64) -> F32:
 
 
 def level_plane(camera: CameraModel, up: F64) -> F32 | None:
-    """(H, W) inverse depth of level ground one unit below the camera, or None when the horizon is in view.
+    """(H, W) inverse depth of level ground one unit below the camera, or None when that is not most of the view.
 
-    ``up`` (3,) is the vertical in the camera frame.
+    ``up`` (3,) is the vertical in the camera frame. What lies beyond, and the sky, is drawn at ``FARTHEST``.
     """
     rho = -(pixel_rays(camera) @ up.astype(np.float32))
-    return np.asarray(rho, np.float32) if float(rho.min()) > 0.02 else None
+    if float((rho > FARTHEST).mean()) < 0.6:
+        return None
+    return np.asarray(np.maximum(rho, FARTHEST), np.float32)
 
 
 def object_velocity(centre_px: F64, velocity_px_s: F64, depth_m: float, camera: CameraModel, cur_from_prev: F64,
