@@ -15,8 +15,8 @@ from .flights import EVERY, FPS, Clip
 WIDTH_PX = 416  # the stage's own
 AGES = ((1, 2), (3,), (5, 6))  # of the pictures compared with, in pictures of the clip: about LAGS_S
 FIRST = max(AGES[-1])  # picture that has them all
-TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length; and
-SPREAD = 3.0  # up to so many times better or worse
+TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length
+SPREAD = 3.0  # a clip's motion is up to so many times better or worse than that
 assert EVERY / FPS == 0.2
 
 

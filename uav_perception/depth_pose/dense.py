@@ -8,6 +8,7 @@ import numpy as np
 from ..engine import Engine
 from ..errors import ModelError
 from ..records import F32, F64, U8, Bool
+from .products import cells
 
 FLAT: F32 = np.ones((64, 208), np.float32)  # the shape of a scene about which no network says anything
 
@@ -61,6 +62,6 @@ def planes(image: U8, width: int, height: int) -> F32:
 def supported(uv: F64, width: int, height: int) -> Bool:
     """(height, width) True near the points ``uv`` (N, 2) in 0..1, where interpolation alone may be believed."""
     near = np.zeros((48, 64), np.uint8)
-    near[np.clip((uv[:, 1] * 48).astype(int), 0, 47), np.clip((uv[:, 0] * 64).astype(int), 0, 63)] = 1
+    near[cells(uv, 48, 64)] = 1
     near = cv2.dilate(near, np.ones((9, 9), np.uint8)).astype(np.uint8)
     return np.asarray(cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) > 0)

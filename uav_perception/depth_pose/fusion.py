@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import F32, F64, Bool, CameraModel
+from .products import cells
 from .two_view import middle
 
 WIDTH = 156  # columns that depth is drawn in
@@ -31,8 +32,12 @@ class _Ground:
 
     log: F32  # (h, w) log inverse depth, kept within what is believed
     here: Bool  # (h, w) not beyond its horizon
-    trust: float  # 0..1: enough points lie on it
-    share: float  # of the points that do
+    share: float  # of the points that lie on it
+
+    @property
+    def trust(self) -> float:
+        """0..1: enough points lie on it."""
+        return float(np.clip((self.share - 0.3) / 0.2, 0, 1))
 
 
 def drawn_shape(camera: CameraModel) -> tuple[int, int]:
@@ -88,7 +93,7 @@ def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int) -> _Ground:
     v = ((np.arange(h) + 0.5) / h * plane[1] + plane[2]).astype(np.float32)
     inverse = u[None] + v[:, None]
     return _Ground(np.log(np.clip(inverse, HORIZON * low, 1.25 * high)), np.asarray(inverse > HORIZON * low),
-                   float(np.clip((share - 0.3) / 0.2, 0, 1)), share)
+                   share)
 
 
 def _standing(xy: F64, off: F64, share: float) -> F64:
@@ -135,14 +140,13 @@ def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: flo
     """(gh, gw, K) fields through ``values`` (N, K), of ``weight`` (N, K), at ``uv``: normalised convolution from coarse
     to fine."""
     gh, gw = grid
-    x, y = np.clip((uv[:, 0] * gw).astype(int), 0, gw - 1), np.clip((uv[:, 1] * gh).astype(int), 0, gh - 1)
     count = values.shape[1]
     sums = np.zeros((gh, gw, 2 * count), np.float32)
-    np.add.at(sums, (y, x), np.column_stack([values * weight, weight]))
+    np.add.at(sums, cells(uv, gh, gw), np.column_stack([values * weight, weight]))
     field = np.zeros((gh, gw, count), np.float32)
     for times, prior in ((8.0, 0.02), (3.0, 0.05), (1.0, 0.1)):  # each refines the coarser
         sigma = times * reach * gw
-        blurred = np.asarray(cv2.GaussianBlur(sums, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)).reshape(sums.shape)
+        blurred = np.asarray(cv2.GaussianBlur(sums, (0, 0), sigma, borderType=cv2.BORDER_REFLECT))
         unit = prior / (2 * np.pi * sigma**2)  # as much as `prior` points at this place
         field = (blurred[..., :count] + unit * field) / (blurred[..., count:] + unit)
     return np.asarray(field, np.float32)
@@ -150,9 +154,7 @@ def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: flo
 
 def _at(field: NDArray[Any], uv: F64) -> NDArray[Any]:
     """Values of ``field`` (h, w, ...) at ``uv`` (N, 2) in 0..1."""
-    h, w = field.shape[:2]
-    row, col = np.clip((uv[:, 1] * h).astype(int), 0, h - 1), np.clip((uv[:, 0] * w).astype(int), 0, w - 1)
-    return np.asarray(field[row, col])
+    return np.asarray(field[cells(uv, *field.shape[:2])])
 
 
 def _enlarged(field: F32, h: int, w: int) -> F32:

@@ -18,7 +18,7 @@ from ..engine import Engine
 from ..errors import ModelError
 from ..geometry import se3_inverse
 from ..records import F32, F64, U8, Bool, CameraModel
-from .products import source_pixels
+from .products import cells, source_pixels
 
 LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
 STORE_S = 0.09  # no more pictures are kept than one in this time
@@ -126,8 +126,7 @@ def near_moving(uv: F64, mask: Bool) -> Bool:
     h, w = mask.shape
     reach = 2 * max(1, w // 100) + 1
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8))
-    x, y = np.clip((uv[:, 0] * w).astype(int), 0, w - 1), np.clip((uv[:, 1] * h).astype(int), 0, h - 1)
-    return np.asarray(grown[y, x] > 0)
+    return np.asarray(grown[cells(uv, h, w)] > 0)
 
 
 def softened(image: U8) -> U8:

@@ -98,6 +98,13 @@ def rigid_flow(depth: F32, camera: CameraModel, cur_from_prev: F64) -> F32:
     return np.stack([np.arange(w, dtype=np.float32)[None, :] - u, np.arange(h, dtype=np.float32)[:, None] - v], axis=2)
 
 
+def cells(uv: F64, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (N,) and columns (N,) of a (height, width) grid where places ``uv`` (N, 2) lie, in 0..1 of width and height;
+    what is outside counts as at the border."""
+    return (np.clip((uv[:, 1] * height).astype(np.int64), 0, height - 1),
+            np.clip((uv[:, 0] * width).astype(np.int64), 0, width - 1))
+
+
 def level_plane(camera: CameraModel, up: F64) -> F32 | None:
     """(H, W) inverse depth of level ground one unit below the camera, or None when that is not most of the view.
 
