@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from .config import FlightConfig
 from .depth_pose import DepthPoseEstimator
 from .detect import Detector
-from .records import F32, DepthPoseResult, Detections, Frame, TargetStatus, Track
-from .track import TrackerStage
+from .records import DepthPoseResult, Detections, Frame, TargetStatus, Track
+from .track import Ahead, TrackerStage
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,13 @@ class Pipeline:
         return replace(result, elapsed_ns={"detector": took, **result.elapsed_ns})
 
     def follow(self, frame: Frame, detections: Detections | None, height_agl_m: float | None = None,
-               looks: F32 | None = None) -> FrameResult:
-        """The stages that remember earlier frames, on ``frame`` and what was detected in it (and its ``looks``)."""
+               ahead: Ahead | None = None) -> FrameResult:
+        """The stages that remember earlier frames, on ``frame`` and what was detected in it.
+
+        ``ahead``: the tracker's ``look_ahead``, where it was called for every frame.
+        """
         t0 = time.perf_counter_ns()
-        tracks = self.tracker.update(frame, detections, looks)
+        tracks = self.tracker.update(frame, detections, ahead)
         t1 = time.perf_counter_ns()
         depth_pose = self.depth_pose.update(frame, height_agl_m, tracks=tracks) if self.depth_pose else None
         elapsed = {"tracker": t1 - t0, "depth_pose": time.perf_counter_ns() - t1}

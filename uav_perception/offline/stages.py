@@ -20,7 +20,8 @@ import numpy as np
 from ..config import FlightConfig
 from ..errors import InputError
 from ..pipeline import FrameResult, Pipeline, build_pipeline
-from ..records import F32, DepthPoseResult, Detections, Frame
+from ..records import DepthPoseResult, Detections, Frame
+from ..track import Ahead
 from .ahead import ahead
 from .apart import DepthPoseProcess
 from .recording import Recording
@@ -36,7 +37,7 @@ class Prepared:
     frame: Frame
     scored: Detections | None
     flown: Detections  # of those, what the tracker gets
-    looks: F32 | None  # where they are known already
+    ahead: Ahead | None  # what the tracker knows of it already
     class_names: tuple[str, ...]  # of the detections
     truth: BoxTruth | None
     elapsed_ns: dict[str, int]
@@ -80,7 +81,7 @@ class Stages:
             decoded = time.perf_counter_ns()
             detections = detector.detect(frame) if detector else None
             took = {"decode": decoded - started, "detector": time.perf_counter_ns() - decoded, "tracker": 0}
-            looks = None
+            ahead_of = None
             recorded = truth.recorded_detections(frame.stamp_ns) if detector is None else None
             if recorded is not None:
                 names = tuple(dict.fromkeys((*names, *recorded.names)))
@@ -88,9 +89,9 @@ class Stages:
             flown = Detections.empty(frame.stamp_ns) if detections is None else _above(detections, self._score_min)
             if detector is None:  # else this thread has enough to do
                 described = time.perf_counter_ns()
-                looks = self._pipeline.tracker.describe(frame, flown)
+                ahead_of = self._pipeline.tracker.look_ahead(frame, flown)
                 took["tracker"] = time.perf_counter_ns() - described
-            yield Prepared(frame, detections, flown, looks, names, truth.boxes(frame.stamp_ns), took)
+            yield Prepared(frame, detections, flown, ahead_of, names, truth.boxes(frame.stamp_ns), took)
             started = time.perf_counter_ns()
 
     def __iter__(self) -> Generator[Followed, None, None]:
@@ -116,7 +117,7 @@ class Stages:
         with contextlib.closing(ahead(self._prepare(), self._most)) as frames:
             for one in frames:
                 height = self._recording.truth.height_agl_m(one.frame.stamp_ns)
-                result = self._pipeline.follow(one.frame, one.flown, height, one.looks)
+                result = self._pipeline.follow(one.frame, one.flown, height, one.ahead)
                 took = {**one.elapsed_ns, **result.elapsed_ns}
                 took["tracker"] += one.elapsed_ns["tracker"]
                 result = dataclasses.replace(result, elapsed_ns=took)

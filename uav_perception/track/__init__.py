@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike
@@ -9,7 +10,16 @@ from numpy.typing import ArrayLike
 from ..records import F32, Detections, Frame, TargetStatus, Track
 
 if TYPE_CHECKING:
-    from .camera_motion import CameraStep
+    from .camera_motion import CameraStep, Flow
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a tracker can know of a frame before it is through with the frames before: how the picture flows from the
+    last one, and how what was detected looks ((N, D); None where that is not known)."""
+
+    flow: Flow
+    looks: F32 | None
 
 
 @runtime_checkable
@@ -35,14 +45,14 @@ class TrackerStage(Protocol):
     """Many targets with identities, and at most one locked target.
 
     ``update`` is called for every camera frame; ``detections`` is None where the detector skipped the frame (and an
-    empty record where it looked and saw nothing). ``describe`` says how detections look in their own frame; it
-    remembers nothing, so ``looks`` may be computed ahead on another thread. ``lock_*`` raise InputError when nothing is
-    there to lock.
+    empty record where it looked and saw nothing). ``look_ahead`` asks no target: where it is called for every frame in
+    order, it may run on another thread, frames ahead of ``update``, which does it itself where it is not given.
+    ``lock_*`` raise InputError when nothing is there to lock.
     """
 
-    def update(self, frame: Frame, detections: Detections | None, looks: F32 | None = None) -> tuple[Track, ...]: ...
+    def look_ahead(self, frame: Frame, detections: Detections | None) -> Ahead: ...
 
-    def describe(self, frame: Frame, detections: Detections) -> F32 | None: ...
+    def update(self, frame: Frame, detections: Detections | None, ahead: Ahead | None = None) -> tuple[Track, ...]: ...
 
     @property
     def target(self) -> TargetStatus: ...

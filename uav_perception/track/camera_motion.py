@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..records import F64, U8
+from ..records import F64, U8, Bool
 
 Points = NDArray[np.float32]  # (N, 2)
+AGREE_PX = 3.0  # corners this near to a similarity move with it, perspective and parallax set aside
+FRESH = 10  # frames after which corners are sought anew: those that are followed creep
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,24 @@ UNKNOWN_STEP = CameraStep(np.eye(3), False, 0)
 
 
 @dataclass(frozen=True)
-class _Fit:
-    H: F64  # (3, 3) between small pictures
-    after: Points  # where the points that agree are now
+class Flow:
+    """Where corners of the last small picture (``before``, px) are in this one (``after``).
+
+    ``scale`` is the small picture's share of the source's width and height.
+    """
+
+    before: Points
+    after: Points
+    scale: F64
 
 
-class CameraMotion:
-    """Corners on a small grey picture, pyramidal Lucas-Kanade, robust homography. A few milliseconds a frame.
+NO_FLOW = Flow(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.ones(2))
 
-    Corners that moved with the background are followed on; new ones are sought when too few are left.
+
+class CornerFlow:
+    """Corners on a small grey picture, followed by pyramidal Lucas-Kanade; new ones are sought when too few are left.
+
+    Knows nothing of targets, so that it can run ahead of the tracker.
     """
 
     def __init__(self, width_px: int, corners: int) -> None:
@@ -44,19 +55,17 @@ class CameraMotion:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the previous frame: the next step is unknown."""
+        """Forget the previous frame: the next flow is none."""
         self._grey: U8 | None = None
         self._points: Points = np.zeros((0, 2), np.float32)
         self._last: F64 = np.eye(3)
-        self._enough = 0  # so many corners left will do
+        self._age = 0  # frames since corners were sought
+        self._enough = 0  # so many that agree will do
 
-    def step(self, image: U8, moving_xyxy_px: ArrayLike, width_px: int | None = None) -> CameraStep:
-        """Motion from the previous image to this one (of equal size).
+    def follow(self, image: U8, width_px: int | None = None) -> Flow:
+        """Flow from the previous image to this one (of equal size; (H, W, 3) uint8 BGR).
 
-        Args:
-            image: (H, W, 3) uint8 BGR.
-            moving_xyxy_px: (N, 4) boxes in the *previous* image that are no background.
-            width_px: width of the small picture; None = the configured one.
+        ``width_px``: width of the small picture; None = the configured one.
         """
         scale = min(1.0, (width_px or self._width_px) / image.shape[1])
         small = image if scale == 1.0 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
@@ -64,40 +73,66 @@ class CameraMotion:
         previous, self._grey = self._grey, grey
         if previous is None or previous.shape != grey.shape:
             self._points, self._last = self._points[:0], np.eye(3)
-            return UNKNOWN_STEP
-        points = self._background_corners(previous, np.asarray(moving_xyxy_px, dtype=np.float64) * scale)
-        fit = _fit(previous, grey, points, mapped(self._last, points).astype(np.float32))
-        if fit is None or len(fit.after) < 0.4 * len(points):  # not the motion of before: find the shift first
-            shifted = _fit(previous, grey, points, points + _shift(previous, grey))
-            if shifted is not None and (fit is None or len(shifted.after) > len(fit.after)):
-                fit = shifted
-        if fit is None:
-            self._points, self._last = self._points[:0], np.eye(3)
-            return UNKNOWN_STEP
-        self._points, self._last = fit.after, fit.H
-        # pixel centres: u_small + 0.5 = scale (u + 0.5)
-        sx, sy = grey.shape[1] / image.shape[1], grey.shape[0] / image.shape[0]
-        small_from_source = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
-        H = np.linalg.inv(small_from_source) @ fit.H @ small_from_source
-        return CameraStep(H / H[2, 2], True, len(fit.after))
+            return NO_FLOW
+        self._age += 1
+        if self._age >= FRESH or len(self._points) < max(20, self._enough):
+            self._points = self._sought(previous)
+        before, after = _followed(previous, grey, self._points, self._last)
+        motion, agree = _similarity(before, after, AGREE_PX)
+        if agree < 0.4 * len(self._points):  # not the motion of before: find the shift first
+            shift = np.eye(3)
+            shift[:2, 2] = _shift(previous, grey)
+            shifted = _followed(previous, grey, self._points, shift)
+            other, more = _similarity(*shifted, AGREE_PX)
+            if more > agree:
+                (before, after), motion, agree = shifted, other, more
+        self._points = after if agree >= self._enough else after[:0]
+        self._last = np.eye(3) if motion is None else motion
+        return Flow(before, after, np.array(grey.shape[::-1]) / image.shape[1::-1])
 
-    def _background_corners(self, grey: U8, moving: F64) -> Points:
-        p = _outside(self._points, moving)
-        if len(p) >= max(20, self._enough):
-            return p
+    def _sought(self, grey: U8) -> Points:
         spacing = max(4.0, 0.6 * np.sqrt(grey.size / self._corners))
         found = cv2.goodFeaturesToTrack(grey, self._corners, 0.01, spacing, blockSize=5)
-        if found is None:
-            return p[:0]
-        everywhere = np.asarray(found, dtype=np.float32).reshape(-1, 2)
-        p = _outside(everywhere, moving)
-        self._enough = len(p) // 2
-        return p if len(p) >= 0.3 * len(everywhere) else everywhere  # boxes all over: robust fitting must do
+        self._age = 0
+        self._enough = 0 if found is None else len(found) // 2
+        return self._points[:0] if found is None else np.asarray(found, dtype=np.float32).reshape(-1, 2)
 
 
-def _outside(points: Points, boxes: F64) -> Points:
+def camera_step(flow: Flow, moving_xyxy_px: ArrayLike) -> CameraStep:
+    """The motion that the background's corners agree on.
+
+    Args:
+        flow: from the previous image to this one.
+        moving_xyxy_px: (N, 4) boxes in the *previous* image that are no background.
+    """
+    still = _outside(flow.before, np.asarray(moving_xyxy_px, dtype=np.float64) * np.tile(flow.scale, 2))
+    if still.sum() < 0.3 * len(still):  # boxes all over: robust fitting must do
+        still[:] = True
+    motion, agree = _fit(flow.before[still], flow.after[still])
+    if motion is None:
+        return UNKNOWN_STEP
+    # pixel centres: u_small + 0.5 = scale (u + 0.5)
+    sx, sy = flow.scale
+    small_from_source = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+    H = np.linalg.inv(small_from_source) @ motion @ small_from_source
+    return CameraStep(H / H[2, 2], True, agree)
+
+
+class CameraMotion:
+    """Both at once: what the camera did since the last image. A few milliseconds a frame."""
+
+    def __init__(self, width_px: int, corners: int) -> None:
+        self._flow = CornerFlow(width_px, corners)
+
+    def step(self, image: U8, moving_xyxy_px: ArrayLike) -> CameraStep:
+        """See ``CornerFlow.follow`` and ``camera_step``."""
+        return camera_step(self._flow.follow(image), moving_xyxy_px)
+
+
+def _outside(points: Points, boxes: F64) -> Bool:
+    """(N,) which points no box (M, 4) holds."""
     within = (points[:, None] >= boxes[None, :, :2]) & (points[:, None] <= boxes[None, :, 2:])
-    return np.asarray(points[~np.any(np.all(within, axis=2), axis=1)])
+    return np.asarray(~np.any(np.all(within, axis=2), axis=1))
 
 
 def mapped(H: F64, points: Points | F64) -> F64:
@@ -106,27 +141,39 @@ def mapped(H: F64, points: Points | F64) -> F64:
     return np.asarray(q[:, :2] / q[:, 2:])
 
 
-def _fit(previous: U8, grey: U8, points: Points, guess: Points) -> _Fit | None:
-    """Follow points, starting at ``guess``: homography where many agree, else similarity; None when unbelievable."""
+def _followed(previous: U8, grey: U8, points: Points, guess: F64) -> tuple[Points, Points]:
+    """Those of the points that were found again, starting where ``guess`` (3, 3) takes them, and where they are."""
     if len(points) < 8:
-        return None
+        return points[:0], points[:0]
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 0.03)
-    moved, ok, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, np.ascontiguousarray(guess, dtype=np.float32),
-                                            winSize=(13, 13), maxLevel=3, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-                                            criteria=criteria)
+    start = np.ascontiguousarray(mapped(guess, points), dtype=np.float32)
+    moved, ok, _ = cv2.calcOpticalFlowPyrLK(previous, grey, points, start, winSize=(13, 13), maxLevel=3,
+                                            flags=cv2.OPTFLOW_USE_INITIAL_FLOW, criteria=criteria)
     good = ok.ravel() == 1
-    before, after = points[good], np.asarray(moved, dtype=np.float32)[good]
+    return points[good], np.asarray(moved, dtype=np.float32)[good]
+
+
+def _fit(before: Points, after: Points) -> tuple[F64 | None, int]:
+    """Homography where many agree, else similarity, and how many agree; None when unbelievable."""
     if len(before) >= 30:
-        H, mask = cv2.findHomography(before, after, cv2.RANSAC, 1.0, maxIters=200)
-        if H is not None and mask.sum() >= 20 and _believable(np.asarray(H, dtype=np.float64), before):
-            return _Fit(np.asarray(H, dtype=np.float64), after[mask.ravel() == 1])
+        found, mask = cv2.findHomography(before, after, cv2.USAC_FAST, 1.0, maxIters=200)
+        if found is not None and mask.sum() >= 20:
+            H = np.asarray(found, dtype=np.float64)
+            if _believable(H, before):
+                return H, int(mask.sum())
+    return _similarity(before, after, 1.0, refined=10)
+
+
+def _similarity(before: Points, after: Points, within_px: float, refined: int = 0) -> tuple[F64 | None, int]:
+    """Similarity (3, 3) that most points agree on, and how many; None when unbelievable."""
     if len(before) >= 6:
-        A, mask = cv2.estimateAffinePartial2D(before, after, method=cv2.RANSAC, ransacReprojThreshold=1.0)
+        A, mask = cv2.estimateAffinePartial2D(before, after, method=cv2.RANSAC, ransacReprojThreshold=within_px,
+                                              refineIters=refined)
         if A is not None and mask.sum() >= 6:
-            similarity = np.vstack([np.asarray(A, dtype=np.float64), [0.0, 0.0, 1.0]])
-            if _believable(similarity, before):
-                return _Fit(similarity, after[mask.ravel() == 1])
-    return None
+            H = np.vstack([np.asarray(A, dtype=np.float64), [0.0, 0.0, 1.0]])
+            if _believable(H, before):
+                return H, int(mask.sum())
+    return None, 0
 
 
 def _believable(H: F64, points: Points) -> bool:

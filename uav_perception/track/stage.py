@@ -25,8 +25,8 @@ from ..config import LsartConfig, TrackerConfig
 from ..errors import InputError
 from ..geometry import box_iou
 from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
-from . import TargetTracker, appearance, kalman
-from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, MotionHistory
+from . import Ahead, TargetTracker, appearance, kalman
+from .camera_motion import NO_FLOW, CameraStep, CornerFlow, Flow, MotionHistory, camera_step
 from .corroboration import Corroboration
 from .lock import TargetLock
 from .many import ManyTracker
@@ -40,7 +40,8 @@ class Tracker:
         self._c = config
         self._many = ManyTracker(config)
         self._lock = TargetLock(make_target, config.relock_max_s)
-        self._motion = CameraMotion(config.camera_motion_width_px, config.camera_motion_corners)
+        self._flow = CornerFlow(config.camera_motion_width_px, config.camera_motion_corners)
+        self._flown: Frame | None = None  # the last one of the flow
         self._history = MotionHistory()
         self._frames: list[Frame] = []  # recent, oldest first: late detections are described in their own picture
         self._alive_ns = 0  # when the picture last changed
@@ -55,18 +56,21 @@ class Tracker:
     def target(self) -> TargetStatus:
         return self._lock.status
 
-    def update(self, frame: Frame, detections: Detections | None, looks: F32 | None = None) -> tuple[Track, ...]:
+    def look_ahead(self, frame: Frame, detections: Detections | None) -> Ahead:
+        return Ahead(self._follow(frame), None if detections is None else self._described(frame, detections))
+
+    def update(self, frame: Frame, detections: Detections | None, ahead: Ahead | None = None) -> tuple[Track, ...]:
         started = time.perf_counter_ns()
         if not self._in_order(frame):
             return ()
-        step = self._see(frame)
+        step = self._see(frame, self._follow(frame) if ahead is None else ahead.flow)
         usable = self._usable(frame, detections)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1],
                           step if self._c.camera_motion else None)
         if usable is not None:
-            self._look(usable, looks if usable is detections else None)
+            self._look(usable, None if ahead is None or usable is not detections else ahead.looks)
         tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
         self._tracks = self._with_lock(tracks)
@@ -120,10 +124,10 @@ class Tracker:
         if not self._frames:
             return True
         last = self._frames[-1]
-        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
-        if 0 <= behind_s < self._c.backwards_s and frame.image.shape == last.image.shape:
+        if self._late(frame, last):
             self.refused["frame out of order"] += 1
             return False
+        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
         if behind_s >= 0:
             self._restart(frame.stamp_ns, f"time jumped backwards by {behind_s:.1f} s; lock again")
         elif frame.image.shape != last.image.shape:
@@ -131,21 +135,31 @@ class Tracker:
             self._restart(frame.stamp_ns, f"image size changed from {w0}x{h0} to {w}x{h} px; lock again")
         return True
 
+    def _late(self, frame: Frame, last: Frame) -> bool:
+        """Whether a frame belongs to the stream of the ``last`` one and is not newer."""
+        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
+        return 0 <= behind_s < self._c.backwards_s and frame.image.shape == last.image.shape
+
+    def _follow(self, frame: Frame) -> Flow:
+        """How the picture flows from the last frame that was not late to this one; knows nothing of targets."""
+        last = self._flown
+        if not self._c.camera_motion or (last is not None and self._late(frame, last)):
+            return NO_FLOW
+        if last is not None and frame.stamp_ns <= last.stamp_ns:
+            self._flow.reset()
+        self._flown = frame
+        return self._flow.follow(frame.image, self._c.camera_motion_width_px // (2 if self.shed >= 2 else 1))
+
     def _restart(self, stamp_ns: int, why: str) -> None:
         self._many.reset()
-        self._motion.reset()
         self._history = MotionHistory()
         self._frames.clear()
         self._pending, self._tracks = None, ()
         self._lock.lose(stamp_ns, why)
 
-    def _see(self, frame: Frame) -> CameraStep:
+    def _see(self, frame: Frame, flow: Flow) -> CameraStep:
         """Take the frame; what the camera did since the last one."""
-        step = UNKNOWN_STEP
-        if self._c.camera_motion:
-            boxes = np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4)
-            width = self._c.camera_motion_width_px // (2 if self.shed >= 2 else 1)
-            step = self._motion.step(frame.image, boxes, width)
+        step = camera_step(flow, np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4))
         self._history.append(frame.stamp_ns, step)
         if not self._frames or not same_picture(frame.image, self._frames[-1].image):
             self._alive_ns = frame.stamp_ns
@@ -207,7 +221,9 @@ class Tracker:
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
             if confirmed or not elsewhere:
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
-        looks = self._described(detections) if looks is None else looks
+        if looks is None and not self.shed:
+            frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
+            looks = None if frame is None else self._described(frame, detections)
         self._many.look(detections, looks, _size_px(self._newest()))
 
     def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
@@ -285,14 +301,11 @@ class Tracker:
         elif self._load_ms < 0.5 * self._c.budget_ms and self.shed > 0:
             self.shed, self._load_ms = self.shed - 1, 0.75 * self._c.budget_ms
 
-    def describe(self, frame: Frame, detections: Detections) -> F32 | None:
+    def _described(self, frame: Frame, detections: Detections) -> F32 | None:
+        """(N, D) how they look in their own frame."""
         if self._c.appearance_weight == 0 or not len(detections):
             return None
         return appearance.describe(frame.image, detections.xyxy_px)
-
-    def _described(self, detections: Detections) -> F32 | None:
-        frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
-        return self.describe(frame, detections) if frame is not None and not self.shed else None
 
 
 def _size_px(frame: Frame) -> tuple[int, int]:
