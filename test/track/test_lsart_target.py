@@ -144,20 +144,48 @@ def test_detections_lead_back_to_a_target_as_far_away_as_it_may_have_gone(pictur
     assert (track.state is TrackState.TRACKED and iou(track, where, zoom) > 0.6) == found
 
 
+@pytest.mark.parametrize(("present", "another", "follows"), [
+    (1.0, False, True), (0.0, False, False), (1.0, True, False)])
+def test_follows_where_the_regression_is_lost_what_the_refinement_vouches_for(picture, present, another, follows):
+    """As when surroundings, which the regression learns too, change; here nothing of the target is left for it. What is
+    known to be another is not followed."""
+    box = BOX + 0
+
+    class Says(BoxRefinement):
+        def __init__(self): pass
+        def start(self, picture, centre, size): pass
+        def measure(self, picture, centre, size):
+            return Measured(box, np.full(4, 0.1), present)
+
+    tracker = make_target_tracker(TrackerConfig(), LsartConfig(), Says())
+    tracker.start(Frame(0, 0, scene(picture, (160, 120))), BOX)
+    for k in range(1, 16):
+        box = box + np.tile([2.0, 0.5], 2)
+        image = scene(picture, (box[:2] + box[2:]) / 2 if k < 10 else (-100, -100))
+        track = tracker.update(at(k, image), others_xyxy_px=box[None] if another and k >= 10 else None)
+    assert (track.state is TrackState.TRACKED) == follows
+    assert not follows or float(box_iou(track.xyxy_px, box)[0, 0]) > 0.6
+
+
 @pytest.mark.parametrize("present", [0.0, 1.0])
 def test_regains_only_what_the_refinement_knows_but_holds_on_to_what_looks_as_usual(picture, present):
     class Says(BoxRefinement):
         def __init__(self): pass
         def start(self, picture, centre, size): pass
         def measure(self, picture, centre, size):
-            return Measured(np.concatenate([centre - size / 2, centre + size / 2]), np.full(4, 0.1), present)
+            plate = picture.crop((160, 120), (60, 40), (60, 40)).image
+            there = present if np.array_equal(plate, shown[100:140, 130:190]) else 0.0
+            return Measured(np.concatenate([centre - size / 2, centre + size / 2]), np.full(4, 0.1), there)
+
+    def shot(k, image):
+        return Frame(k, k * STEP_NS, np.vstack([image, at(k, image).image[-1:]]))  # a live camera, but for the target
 
     tracker = make_target_tracker(TrackerConfig(), LsartConfig(), Says())
     shown, empty = scene(picture, (160, 120)), picture[:360, :480].copy()
-    tracker.start(Frame(0, 0, shown), BOX)
-    assert all(tracker.update(at(k, shown)).state is TrackState.TRACKED for k in range(1, 15))
-    assert [tracker.update(at(k, empty)).state for k in range(15, 25)][-1] is TrackState.OCCLUDED
-    back = [tracker.update(at(k, shown)).state is TrackState.TRACKED for k in range(25, 35)]
+    tracker.start(shot(0, shown), BOX)
+    assert all(tracker.update(shot(k, shown)).state is TrackState.TRACKED for k in range(1, 15))
+    assert [tracker.update(shot(k, empty)).state for k in range(15, 25)][-1] is TrackState.OCCLUDED
+    back = [tracker.update(shot(k, shown)).state is TrackState.TRACKED for k in range(25, 35)]
     assert back[-1] == bool(present)
 
 

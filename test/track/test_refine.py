@@ -107,7 +107,8 @@ def test_it_is_not_asked_while_the_target_is_unseen(monkeypatch):
     gone = [picture(centre=(-100, -100), seed=k) for k in range(20, 40)]
     tracks = follow([picture(seed=k) for k in range(6)] + gone, refine=True)
     unseen = sum(t.state.name != "TRACKED" for t in tracks)
-    assert unseen >= 14 and 5 <= len(asked) - len(TRIALS) <= len(tracks) - unseen
+    doubtful = LsartConfig().occluded_frames  # frames in which it is asked for the place, and for the box there
+    assert unseen >= 14 and 5 <= len(asked) - len(TRIALS) <= len(tracks) - unseen + doubtful
 
 
 def test_missing_or_other_networks_are_one_clear_error(tmp_path):

@@ -39,12 +39,13 @@ USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e
 
 @dataclass(frozen=True)
 class Sight:
-    """A place in this frame that looks like the target; ``quality`` 0..1."""
+    """A place in this frame that looks like the target; ``quality`` 0..1; ``vouched`` for by the refinement alone."""
 
     centre: F64
     size: F64
     peak: Peak
     quality: float
+    vouched: bool = False
 
 
 class LsartTracker:
@@ -113,7 +114,7 @@ class LsartTracker:
                 if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
-                    if sight.peak.value > 0.5 * self._level:
+                    if sight.vouched or sight.peak.value > 0.5 * self._level:
                         self._take(picture, (self._centre - carried) / dt_s if reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
@@ -197,7 +198,20 @@ class LsartTracker:
             if distance <= reach and self._believable(sight, distance, others):
                 found.append(sight)
         best = max(found, key=lambda s: s.peak.value, default=None)
-        return best if not self._unseen or best is None or self._present(picture, best) else None
+        if self._unseen:
+            return best if best is not None and self._present(picture, best) else None
+        doubtful = best is None or best.quality < self._config.quality_min
+        return (self._vouched(picture, sight, others) or best) if doubtful else best
+
+    def _vouched(self, picture: Pyramid, sight: Sight, others: ArrayLike | None) -> Sight | None:
+        """``sight``, where the refinement holds it to be the target: its surroundings may have changed."""
+        measured = self._refinement.measure(picture, sight.centre, sight.size) if self._refinement else None
+        if measured is None or measured.present < self._config.refine_regain:
+            return None
+        if others is not None and (box_iou(measured.edges, np.asarray(others)) > 0.4).any():
+            return None
+        centre = (measured.edges[:2] + measured.edges[2:]) / 2
+        return replace(sight, centre=centre, quality=self._config.quality_min, vouched=True)
 
     def _present(self, picture: Pyramid, sight: Sight) -> bool:
         """Whether the refinement, too, sees the target there: it tells background from things better than peaks do."""
