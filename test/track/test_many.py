@@ -302,7 +302,8 @@ def test_an_established_neighbour_missed_once_is_still_a_neighbour():
     for k in range(10):
         run.look(seen(k / 10, car(100), car(200)))
     run.look(seen(1.0, car(100)))
-    assert run.many.established() == {1, 2}
+    assert run.many.established(S) == {1, 2}
+    assert run.many.established(-1) == set()  # none of them was known before
     for k in range(11, 14):
         run.look(seen(k / 10, car(100)))
-    assert run.many.established() == {1}
+    assert run.many.established(S) == {1}

@@ -17,12 +17,13 @@ from ..config import LsartConfig, TrackerConfig
 from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from . import TargetTracker
-from .camera_motion import CameraMotion, CameraStep, mapped
+from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
 from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
+from .regain import Regain, Sought, moving_places
 from .regions import RegionRegression
 from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, peak_quality, places_to_search, reach_sizes
@@ -84,6 +85,7 @@ class LsartTracker:
         self._shown: F64 | None = None  # the refined box of this frame
         self._gone = False  # the refinement does not see the target
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
+        self._regain = Regain(self._refinement) if self._refinement else None
         if self._refinement:
             self._refinement.start(picture, self._centre, self._size)
         self._learn(picture, first=True)
@@ -102,9 +104,15 @@ class LsartTracker:
             return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
-        carried, reliable = self._predict(image, dt_s, camera)
+        carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
+        if sight is None and self._unseen and self._regain:
+            sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
+            moving = moving_places(before, image, step.cur_from_prev, sought) if step.reliable else []
+            found = self._regain.found(picture, sought, moving, detections, others_xyxy_px)
+            if found is not None:
+                sight = Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), c.quality_regain, vouched=True)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             if not self._unseen:
@@ -115,7 +123,7 @@ class LsartTracker:
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
                     if sight.vouched or sight.peak.value > 0.5 * self._level:
-                        self._take(picture, (self._centre - carried) / dt_s if reliable and dt_s > 0 else None)
+                        self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def _take(self, picture: Pyramid, velocity: F64 | None) -> None:
@@ -162,24 +170,23 @@ class LsartTracker:
         self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
         self._velocity = self._velocity * ratio
 
-    def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, bool]:
+    def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, CameraStep]:
         """Move the box with the background, and on with the target's own velocity.
 
         Returns:
-            Where the background took the box's centre, and whether that is known.
+            Where the background took the box's centre, and what the camera did.
         """
-        carried, reliable = self._centre, False
+        carried, step = self._centre, UNKNOWN_STEP
         if self._camera:
             step = self._camera.step(image, self._box[None]) if camera is None else camera
-            reliable = step.reliable
-            if reliable:
+            if step.reliable:
                 carried, anchor = mapped(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
                 self._centre = carried + self._velocity * dt_s
                 self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
         if self._unseen:
             self._velocity = self._velocity * np.exp(-dt_s / 4)
         self._centre = np.clip(self._centre, 0, self._image_size)
-        return carried, reliable
+        return carried, step
 
     def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, unseen_s: float
                 ) -> Sight | None:
@@ -210,8 +217,7 @@ class LsartTracker:
             return None
         if others is not None and (box_iou(measured.edges, np.asarray(others)) > 0.4).any():
             return None
-        centre = (measured.edges[:2] + measured.edges[2:]) / 2
-        return replace(sight, centre=centre, quality=self._config.quality_min, vouched=True)
+        return replace(sight, centre=measured.centre, quality=self._config.quality_min, vouched=True)
 
     def _present(self, picture: Pyramid, sight: Sight) -> bool:
         """Whether the refinement, too, sees the target there: it tells background from things better than peaks do."""
@@ -288,6 +294,8 @@ class LsartTracker:
         c = self._config
         for axis in self._axes:
             axis.learn(picture, self._centre, self._size)
+        if self._regain:
+            self._regain.remember(picture, self._box)
         if self._figure:
             self._figure.learn(picture, self._centre, self._size)
         maps = self._features(self._crop(picture, self._centre, self._size).image)

@@ -181,10 +181,11 @@ class ManyTracker:
         like_itself = (t.found >= self._c.relock_looks) & (t.strangeness <= self._c.relock_strangeness)
         return bool((like_itself & (t.id == track_id)).any())
 
-    def established(self) -> set[int]:
-        """Ids of what was seen too often to be the continuation of a missing one, and was seen of late."""
+    def established(self, before_ns: int) -> set[int]:
+        """Ids of what is known since ``before_ns`` or earlier, was seen often, and was seen of late."""
         t = self._t
-        return set(t.id[t.confirmed & (t.missed < self._c.relock_looks) & (t.hits > self._c.young_hits)].tolist())
+        known = t.confirmed & (t.missed < self._c.relock_looks) & (t.hits > self._c.young_hits)
+        return set(t.id[known & (t.born_ns <= before_ns)].tolist())
 
     def _be_born(self, columns: Rows, detections: Detections, looks: F32 | None) -> None:
         if not len(columns):

@@ -37,6 +37,11 @@ class Pyramid:
     def __init__(self, image: U8) -> None:
         self._levels = [image]
 
+    @property
+    def image(self) -> U8:
+        """The picture itself."""
+        return self._levels[0]
+
     def crop(self, centre_px: ArrayLike, size_px: ArrayLike, out_px: tuple[int, int]) -> Crop:
         """Cut ``size_px`` (w, h) pixels around ``centre_px`` (x, y) and resample to ``out_px`` (w, h)."""
         cx, cy = np.asarray(centre_px, dtype=np.float64).tolist()

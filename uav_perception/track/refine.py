@@ -36,6 +36,10 @@ class Measured:
     sigma: F64
     present: float
 
+    @property
+    def centre(self) -> F64:
+        return np.asarray((self.edges[:2] + self.edges[2:]) / 2)
+
 
 class BoxRefinement:
     """``model``: an ONNX file or a folder with a manifest; empty = the package's own.

@@ -90,6 +90,18 @@ def reach_sizes(unseen_s: float) -> float:
     return REACH + REACH_PER_S * unseen_s
 
 
+def near_detections(centre: F64, size: F64, reach: float, detections: Detections | None) -> list[tuple[F64, F64]]:
+    """(Centre, size) of detections of about this size within ``reach`` sizes of a place, the likeliest first."""
+    if detections is None or not len(detections):
+        return []
+    boxes, side = detections.xyxy_px.astype(np.float64), float(np.sqrt(size.prod()))
+    middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6)) / side))
+    distance = np.linalg.norm(middle - centre, axis=1) / side
+    cost = np.where((ratio < 0.7) & (distance < reach), distance / reach + ratio, np.inf)
+    return [(middle[k], extent[k]) for k in np.argsort(cost, kind="stable").tolist() if np.isfinite(cost[k])]
+
+
 def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int, reach: float,
                      detections: Detections | None) -> list[tuple[F64, F64]]:
     """(Centre, target size) of windows to look at this frame for a target that is not seen, the likeliest first, three
@@ -99,15 +111,7 @@ def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int
     place of a disk of ``reach`` target sizes (the golden ratio's steps leave no gaps).
     """
     places, side = [(centre, size)], float(np.sqrt(size.prod()))
-    if detections is not None and len(detections):
-        boxes = detections.xyxy_px.astype(np.float64)
-        middle, extent = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        ratio = np.abs(np.log(np.sqrt(np.maximum(extent.prod(axis=1), 1e-6)) / side))
-        distance = np.linalg.norm(middle - centre, axis=1) / side
-        cost = np.where((ratio < 0.7) & (distance < reach), distance / reach + ratio, np.inf)
-        best = int(cost.argmin())
-        if np.isfinite(cost[best]):
-            places.append((middle[best], extent[best]))
+    places += near_detections(centre, size, reach, detections)[:1]
     turn = unseen_frames * 2.399963
     radius = reach * side * np.sqrt(unseen_frames * 0.618034 % 1.0)
     spot = centre + radius * np.array([np.cos(turn), np.sin(turn)])

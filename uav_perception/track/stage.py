@@ -227,8 +227,12 @@ class Tracker:
         self._many.look(detections, looks, _size_px(self._newest()))
 
     def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
-        """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4)."""
-        locked_id, known = self._lock.track_id, self._many.established()
+        """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4).
+
+        What was first seen after the target was last seen may be the target.
+        """
+        status = self._lock.status
+        locked_id, known = self._lock.track_id, self._many.established(status.stamp_ns - status.age_ns)
         tracks = self._many_at(stamp_ns) if locked_id is not None else ()
         own = [t.xyxy_px for t in tracks if t.id == locked_id]
         others = [t.xyxy_px for t in tracks if t.id != locked_id and t.id in known]
