@@ -95,4 +95,4 @@ def test_motion_is_found_against_a_background_that_moves_with_the_camera():
     assert len(places) <= 2 and np.linalg.norm(places[0] - [330, 211]) < 15
     still = cv2.warpPerspective(before, camera, (640, 480), borderMode=cv2.BORDER_REFLECT)
     assert moving_places(before, still, camera, sought) == []
-    assert moving_places(before, now, camera, Sought(HOME - np.array([180, 90]), SIZE, np.zeros(2), 0.5)) == []  # not there
+    assert moving_places(before, now, camera, Sought(HOME - np.array([180, 90]), SIZE, np.zeros(2), 0.5)) == []
