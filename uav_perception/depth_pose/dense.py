@@ -53,10 +53,19 @@ class PoseNetwork:
 
 def planes(image: U8, width: int, height: int) -> F32:
     """(1, 3, height, width) RGB float32 0..255 of a BGR image: the networks' only preprocessing."""
-    if image.shape[:2] != (height, width):
-        how = cv2.INTER_AREA if image.shape[1] > width else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
-    return np.asarray(cv2.dnn.blobFromImage(image, swapRB=True), np.float32)
+    return np.asarray(cv2.dnn.blobFromImage(resized(image, width, height), swapRB=True), np.float32)
+
+
+def resized(image: U8, width: int, height: int) -> U8:
+    """(height, width, 3): nearly means over areas where it shrinks, in a third of the time.
+
+    To a whole multiple first, by less than a factor of two, which interpolation does well; from there by exact means.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    times = max(1, image.shape[1] // width), max(1, image.shape[0] // height)
+    wide = cv2.resize(image, (width * times[0], height * times[1]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(wide, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def supported(uv: F64, width: int, height: int) -> Bool:

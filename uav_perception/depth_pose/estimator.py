@@ -34,7 +34,7 @@ from ..records import (
     Scale,
     Track,
 )
-from .dense import FLAT, DepthNetwork, PoseNetwork, supported
+from .dense import FLAT, DepthNetwork, PoseNetwork, resized, supported
 from .fusion import drawn_shape, fuse
 from .motion_mask import MaskNetwork, MotionMask, near_moving
 from .odometry import Odometry, Step
@@ -69,7 +69,7 @@ class DepthPose:
         self._camera: CameraModel | None = None
         self._last_ns: int | None = None  # stamp of the last frame that was used
         self._backwards = 0
-        self._previous: tuple[U8, U8, F32 | None] | None = None  # small image, small grey, its depth in run units
+        self._previous: tuple[U8, U8, F32 | None] | None = None  # image, grey, its depth in run units
         self._odom_from_camera = np.eye(4)  # optical axes of the first frame; metres when METRIC, else run units
         self._pose_covariance = np.zeros((6, 6))
         self.resets = 0
@@ -94,20 +94,12 @@ class DepthPose:
         assert camera is not None
         from_ns, self._last_ns = self._last_ns, frame.stamp_ns
         small_camera = self._product_camera(camera)
-        small = frame.image
-        if small_camera is not camera:
-            size = (small_camera.width_px, small_camera.height_px)
-            small = np.asarray(cv2.resize(frame.image, size,
-                                          interpolation=cv2.INTER_AREA), np.uint8)
-        small_gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-        gray = small_gray
-        if small is not frame.image:
-            gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
         ahead = None if self._depth_net is None else self._worker.submit(self._depth_net.disparity, frame.image)
         step = self.odometry.update(gray, camera)  # beside the network
         disparity = None if ahead is None else ahead.result()
         if step.cur_from_prev is None and from_ns is not None:
-            step = self._carry(step, gray, small, small_gray, camera, small_camera)
+            step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
         depth_run, depth_valid = self._dense(disparity, step, camera, small_camera)
         if depth_run is not None:
@@ -122,8 +114,8 @@ class DepthPose:
         depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
-        result = self._add_products(result, step, small, depth_run, small_camera, camera, tracks, from_ns)
-        self._previous = (small, small_gray, depth_run)
+        result = self._add_products(result, step, frame.image, depth_run, small_camera, camera, tracks, from_ns)
+        self._previous = (frame.image, gray, depth_run)
         return result
 
     # -- usable? ---------------------------------------------------------------------------------------------------
@@ -163,8 +155,7 @@ class DepthPose:
 
     # -- motion ----------------------------------------------------------------------------------------------------
 
-    def _carry(self, lost: Step, gray: U8, small: U8, small_gray: U8, camera: CameraModel, small_camera: CameraModel
-               ) -> Step:
+    def _carry(self, lost: Step, image: U8, gray: U8, camera: CameraModel, small: CameraModel) -> Step:
         """The corners are lost: begin a new window, and bridge the gap by direct alignment if that succeeds."""
         previous, unit, velocity = self._previous, self.odometry.median_depth(), self.odometry.velocity
         self.odometry.reset()
@@ -173,9 +164,10 @@ class DepthPose:
         if previous is not None and previous[2] is not None:
             guesses = [velocity]
             if self._pose_net is not None:
-                twist = self._pose_net.motion(previous[0], small)
+                twist = self._pose_net.motion(previous[0], image)
                 guesses.append(se3_exp(np.concatenate([twist[:3] * unit, twist[3:]])))
-            found = [align(previous[1], small_gray, previous[2], small_camera.K, guess) for guess in guesses]
+            before, now = (resized(grey, small.width_px, small.height_px) for grey in (previous[1], gray))
+            found = [align(before, now, previous[2], small.K, guess) for guess in guesses]
             aligned = max((a for a in found if a is not None), key=lambda a: a.agreement, default=None)
         if aligned is None or aligned.agreement < 0.5:
             self.resets += 1
@@ -284,7 +276,10 @@ class DepthPose:
         flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
         self.mask.move(step.cur_from_prev)
         size_px = (camera.width_px, camera.height_px)
-        mask = self.mask(result.stamp_ns, image, depth_run, small, size_px) if self.wants_mask else None
+        mask = None
+        if self.wants_mask:
+            image = resized(image, small.width_px, small.height_px)
+            mask = self.mask(result.stamp_ns, image, depth_run, small, size_px)
         self._moving = mask
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
