@@ -67,10 +67,12 @@ class Tracker:
         usable = self._usable(frame, detections)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
-        self._lock.update(frame, self._carried(usable, frame), self._identities(frame.stamp_ns)[1],
-                          step if self._c.camera_motion else None)
+        known = self._identities(frame.stamp_ns)
+        self._lock.update(frame, self._carried(usable, frame), known[1], step if self._c.camera_motion else None)
         if usable is not None:
-            self._look(usable, None if ahead is None or usable is not detections else ahead.looks)
+            if usable.stamp_ns != frame.stamp_ns:
+                known = self._identities(usable.stamp_ns)
+            self._look(usable, *known, None if ahead is None or usable is not detections else ahead.looks)
         tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
         self._tracks = self._with_lock(tracks)
@@ -202,8 +204,8 @@ class Tracker:
         boxes = kalman.centre_to_box(kalman.warp(mean, cov, to_from)[0])
         return replace(detections, stamp_ns=frame.stamp_ns, xyxy_px=boxes.astype(np.float32))
 
-    def _look(self, detections: Detections, looks: F32 | None) -> None:
-        """Give detections to the identities.
+    def _look(self, detections: Detections, own: F64, others: F64, looks: F32 | None) -> None:
+        """Give detections to the identities, whose boxes then are ``own`` and ``others`` (see ``_identities``).
 
         The locked target is where its own tracker saw it, unless the detector sees nothing there but the same identity
         elsewhere: then that goes its own way, and ``_relock`` decides.
@@ -211,7 +213,6 @@ class Tracker:
         self._advance(detections.stamp_ns)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
-            own, others = self._identities(detections.stamp_ns)
             seen = detections.xyxy_px.astype(np.float64)
             confirmed = self._corroboration.look(locked.xyxy_px.astype(np.float64), own, others, seen)
             if confirmed:
