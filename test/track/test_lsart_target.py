@@ -15,6 +15,7 @@ from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
+from uav_perception.track.regain import Regain
 from uav_perception.track.scale import AxisFilter
 
 STEP_NS = 33_000_000
@@ -144,12 +145,14 @@ def test_detections_lead_back_to_a_target_as_far_away_as_it_may_have_gone(pictur
     assert (track.state is TrackState.TRACKED and iou(track, where, zoom) > 0.6) == found
 
 
-@pytest.mark.parametrize(("present", "another", "follows"), [
-    (1.0, False, True), (0.0, False, False), (1.0, True, False)])
-def test_follows_where_the_regression_is_lost_what_the_refinement_vouches_for(picture, present, another, follows):
+@pytest.mark.parametrize(("present", "another", "strange", "follows"), [
+    (1.0, False, 0.2, True), (0.0, False, 0.2, False), (1.0, True, 0.2, False), (1.0, False, 0.9, False)])
+def test_follows_where_the_regression_is_lost_what_the_refinement_vouches_for(
+        picture, present, another, strange, follows, monkeypatch):
     """As when surroundings, which the regression learns too, change; here nothing of the target is left for it. What is
-    known to be another is not followed."""
+    known to be another, or looks like one, is not followed."""
     box = BOX + 0
+    monkeypatch.setattr(Regain, "strangeness", lambda self, picture, box: strange)
 
     class Says(BoxRefinement):
         def __init__(self): pass

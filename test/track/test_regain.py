@@ -62,7 +62,7 @@ def test_what_moves_or_is_detected_within_reach_is_recognised(hint):
 def test_nothing_beyond_reach_is_the_target():
     far = HOME + np.array([400.0, 0.0])
     assert looks([(far, 0.9999)], moving=[far]) == [None]
-    (found,) = looks([(far, 0.9999)], moving=[far], unseen_s=20.0)
+    (found,) = looks([(far, 0.9999)], moving=[far], unseen_s=60.0)
     assert found is not None
 
 

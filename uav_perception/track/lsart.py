@@ -35,6 +35,7 @@ U8 = NDArray[np.uint8]
 
 
 SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not believed that says it is gone
+LEAP, STRANGE = 0.35, 0.5  # box sides, and distance of looks, up to which the refinement alone is believed
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
@@ -211,9 +212,15 @@ class LsartTracker:
         return (self._vouched(picture, sight, others) or best) if doubtful else best
 
     def _vouched(self, picture: Pyramid, sight: Sight, others: ArrayLike | None) -> Sight | None:
-        """``sight``, where the refinement holds it to be the target: its surroundings may have changed."""
-        measured = self._refinement.measure(picture, sight.centre, sight.size) if self._refinement else None
+        """``sight``, where the refinement holds what is there to be the target, which looks like itself and has not
+        leapt: its surroundings may have changed."""
+        if self._refinement is None or self._regain is None:
+            return None
+        measured = self._refinement.measure(picture, sight.centre, sight.size)
         if measured is None or measured.present < self._config.refine_regain:
+            return None
+        leap = float(np.abs((measured.centre - self._centre) / self._size).max())
+        if leap > LEAP or self._regain.strangeness(picture, measured.edges) > STRANGE:
             return None
         if others is not None and (box_iou(measured.edges, np.asarray(others)) > 0.4).any():
             return None

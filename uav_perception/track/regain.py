@@ -27,8 +27,8 @@ MEMORY = 0.1  # share of the newest look in what is remembered
 # and to 272 boxes of other vehicles and people of like size near them (area under the curve .91)
 PER_LOGIT, PER_DISTANCE, AT_ZERO = 0.47, -1.87, -1.74
 PER_REACH = -1.5  # ... and at the end of its reach
-SURE, MARGIN = 1.0, 0.7  # log odds at which one look is enough, and by which the next best must be less likely
-PATIENCE, LIKELY = 5, -0.7  # so many looks at the same thing are enough with this mean
+SURE, MARGIN = 1.5, 0.7  # log odds at which one look is enough, and by which the next best must be less likely
+PATIENCE, LIKELY = 8, -0.7  # so many looks at the same thing are enough with this mean
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ class Regain:
         self._look = look if self._look is None else (1 - MEMORY) * self._look + MEMORY * look
         self._suspect, self._looks = None, 0
 
+    def strangeness(self, picture: Pyramid, box: F64) -> float:
+        """How unlike the target what is in this box looks (``appearance.distance``)."""
+        assert self._look is not None, "remember the target first"
+        known = self._look / max(float(np.linalg.norm(self._look)), 1e-6)
+        return float(appearance.distance(known, appearance.describe(picture.image, box))[0])
+
     def found(self, picture: Pyramid, sought: Sought, moving: list[F64], detections: Detections | None,
               others_xyxy_px: ArrayLike | None) -> Found | None:
         """The target at its predicted place, at ``moving`` places or at detections of its size; None where nothing is
@@ -111,12 +117,11 @@ class Regain:
             return None
         seen = Found(measured.centre, measured.edges[2:] - measured.edges[:2], 0.0)
         far = float(np.linalg.norm(seen.centre - sought.centre)) / (sought.reach * sought.side_px)
-        if far > 1 or self._look is None:
+        if far > 1:
             return None
         present = min(max(measured.present, 1e-4), 1 - 1e-4)
-        known = self._look / max(float(np.linalg.norm(self._look)), 1e-6)
-        strange = float(appearance.distance(known, appearance.describe(picture.image, seen.box))[0])
-        odds = PER_LOGIT * float(np.log(present / (1 - present))) + PER_DISTANCE * strange + AT_ZERO
+        odds = (PER_LOGIT * float(np.log(present / (1 - present))) + PER_DISTANCE * self.strangeness(picture, seen.box)
+                + AT_ZERO)
         return Found(seen.centre, seen.size, odds + PER_REACH * far**2)
 
 
