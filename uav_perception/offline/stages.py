@@ -1,7 +1,7 @@
 """All stages over all frames of one recording: every stage sees every frame, in order.
 
-The next frames are decoded and detected on a second thread meanwhile, and what is recorded of them is read; none of
-that remembers earlier frames, so that changes nothing but the time. Depth and motion, which no other stage waits for,
+The next frames are decoded and detected on a second thread meanwhile, or what is recorded of them is read and corners
+are followed through them; none of that asks what the stages said of earlier frames, so only the time changes. Depth and motion, which no other stage waits for,
 may be measured in another process.
 """
 

@@ -35,6 +35,8 @@ U8 = NDArray[np.uint8]
 
 
 SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not believed that says it is gone
+PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
+HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
 LEAP, STRANGE = 0.35, 0.5  # box sides, and distance of looks, up to which the refinement alone is believed
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
@@ -81,9 +83,10 @@ class LsartTracker:
         self._confidence = Confidence(c)
         self._velocity = np.zeros(2)  # px/s against the background
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
-        self._frames = self._unseen = 0
+        self._frames = self._unseen = self._vouches = 0
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
+        self._usual = self._size  # of the box of late: what slides behind something seems to shrink
         self._gone = False  # the refinement does not see the target
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
@@ -108,7 +111,7 @@ class LsartTracker:
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
-        if sight is None and self._unseen and self._regain:
+        if sight is None and self._unseen * dt_s >= HIDING_S and self._regain:
             sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
             moving = moving_places(before, image, step.cur_from_prev, sought) if step.reliable else []
             found = self._regain.found(picture, sought, moving, detections, others_xyxy_px)
@@ -116,14 +119,16 @@ class LsartTracker:
                 sight = Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), c.quality_regain, vouched=True)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
+            self._vouches = self._vouches + 1 if sight.vouched else 0
             if not self._unseen:
-                self._fit_size(picture)
+                if not sight.vouched or self._vouches > PATIENCE:  # else it may be sliding behind something
+                    self._fit_size(picture)
                 if self._gone and sight.peak.value < SURE_SHARE * self._level:
                     sight = replace(sight, quality=0.0)  # of what covers it: no evidence
                 if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
-                    if sight.vouched or sight.peak.value > 0.5 * self._level:
+                    if self._vouches > PATIENCE or sight.peak.value > 0.5 * self._level:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
@@ -132,6 +137,8 @@ class LsartTracker:
         if velocity is not None:
             self._velocity = 0.85 * self._velocity + 0.15 * velocity
         self._anchor = self._centre, self._size
+        shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
+        self._usual = self._usual + 0.1 * (shown - self._usual)
         if self._frames % self._config.learn_every == 0 and self._inside() > 0.9:
             self._learn(picture)
 
@@ -160,7 +167,7 @@ class LsartTracker:
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target
-                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._anchor[1]
+                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
             self._unseen += 1
         return self._out.without_evidence(frame, state, self._box, quality)
 
@@ -169,6 +176,7 @@ class LsartTracker:
         ratio = size / self._image_size
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
         self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
+        self._usual = self._usual * ratio
         self._velocity = self._velocity * ratio
 
     def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, CameraStep]:
