@@ -1,8 +1,8 @@
 """All stages over all frames of one recording: every stage sees every frame, in order.
 
 The next frames are decoded and detected on a second thread meanwhile, or what is recorded of them is read and corners
-are followed through them; none of that asks what the stages said of earlier frames, so only the time changes. Depth and motion, which no other stage waits for,
-may be measured in another process.
+are followed through them; none of that asks what the stages said of earlier frames, so only the time changes. Depth and
+motion, which no other stage waits for, may be measured in another process.
 """
 
 from __future__ import annotations
