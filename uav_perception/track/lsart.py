@@ -37,7 +37,7 @@ U8 = NDArray[np.uint8]
 SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not believed that says it is gone
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
-LEAP, STRANGE = 0.35, 0.5  # box sides, and distance of looks, up to which the refinement alone is believed
+LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
@@ -227,7 +227,7 @@ class LsartTracker:
         measured = self._refinement.measure(picture, sight.centre, sight.size)
         if measured is None or measured.present < self._config.refine_regain:
             return None
-        leap = float(np.abs((measured.centre - self._centre) / self._size).max())
+        leap = float(np.linalg.norm(measured.centre - self._centre) / np.sqrt(self._size.prod()))
         if leap > LEAP or self._regain.strangeness(picture, measured.edges) > STRANGE:
             return None
         if others is not None and (box_iou(measured.edges, np.asarray(others)) > 0.4).any():
