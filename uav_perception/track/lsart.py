@@ -111,7 +111,7 @@ class LsartTracker:
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
-        if sight is None and self._unseen * dt_s >= HIDING_S and self._regain:
+        if sight is None and self._unseen * dt_s >= HIDING_S and self._unseen % 2 and self._regain:  # it is dear
             sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
             moving = moving_places(before, image, step.cur_from_prev, sought) if step.reliable else []
             found = self._regain.found(picture, sought, moving, detections, others_xyxy_px)

@@ -28,7 +28,7 @@ MEMORY = 0.1  # share of the newest look in what is remembered
 PER_LOGIT, PER_DISTANCE, AT_ZERO = 0.47, -1.87, -1.74
 PER_REACH = -1.5  # ... and at the end of its reach
 SURE, MARGIN = 1.5, 0.7  # log odds at which one look is enough, and by which the next best must be less likely
-PATIENCE, LIKELY = 8, -0.7  # so many looks at the same thing are enough with this mean
+PATIENCE, LIKELY = 5, -0.7  # so many looks at the same thing are enough with this mean
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Regain:
               others_xyxy_px: ArrayLike | None) -> Found | None:
         """The target at its predicted place, at ``moving`` places or at detections of its size; None where nothing is
         plainly it. ``others_xyxy_px`` (N, 4) are known to be something else."""
-        places = [(sought.centre, sought.size), *((place, sought.size) for place in moving[:3]),
-                  *near_detections(sought.centre, sought.size, sought.reach, detections)[:3]]
+        places = [(sought.centre, sought.size), *((place, sought.size) for place in moving[:2]),
+                  *near_detections(sought.centre, sought.size, sought.reach, detections)[:2]]
         likely = [f for f in (self._judged(picture, sought, *place) for place in places) if f is not None]
         if others_xyxy_px is not None:
             likely = [f for f in likely if not (box_iou(f.box, np.asarray(others_xyxy_px)) > 0.4).any()]
