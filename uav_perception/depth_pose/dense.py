@@ -57,7 +57,7 @@ def planes(image: U8, width: int, height: int) -> F32:
 
 
 def resized(image: U8, width: int, height: int) -> U8:
-    """(height, width, 3): nearly means over areas where it shrinks, in a third of the time.
+    """``image`` (H, W) or (H, W, 3) at another size: nearly means over areas where it shrinks, in less time.
 
     To a whole multiple first, by less than a factor of two, which interpolation does well; from there by exact means.
     """
