@@ -22,7 +22,7 @@ F64 = NDArray[np.float64]
 HIDDEN, SEEN = 0.1, 0.7  # visibilities
 MIN_PX = 12  # size of the smallest target
 LEAD_S, AFTER_S = 1.5, 2.0
-MIN_S, MAX_S = 1.0, 3.2
+MIN_S, MAX_S = 1.0, 3.2  # of the occlusions
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def _others(seen: dict[str, tuple[F64, float]], target: str) -> F64:
     return np.array([box for i, (box, v) in seen.items() if i != target and v > 0.5]).reshape(-1, 4)
 
 
-def bag_cases(path: Path) -> Iterator[Case]:
-    """Objects that vanish inside the image for 1-3 s and come back."""
+def bag_cases(path: Path, min_s: float = MIN_S) -> Iterator[Case]:
+    """Objects that vanish inside the image for ``min_s`` to 3 s and come back."""
     stamps, images, seen = _recording(path)
     height, width = images[0]().shape[:2]
     t = np.array(stamps) / 1e9
@@ -70,7 +70,7 @@ def bag_cases(path: Path) -> Iterator[Case]:
         boxes = np.stack([np.interp(t, t[at], boxes[at, c]) for c in range(4)], axis=1)
         if np.sqrt(np.prod(boxes[at[0], 2:] - boxes[at[0], :2])) < MIN_PX:
             continue
-        for a, b in _gaps(visibility, t):
+        for a, b in _gaps(visibility, t, min_s):
             inside = (boxes[a:b, :2] > 0).all() and (boxes[a:b, 2:] < [width, height]).all()
             lead, tail = np.searchsorted(t, t[a] - LEAD_S), min(len(t), int(np.searchsorted(t, t[b] + AFTER_S)))
             if not inside or not known[lead:lead + 3].all() or not known[tail - 3:tail].all():
@@ -81,12 +81,12 @@ def bag_cases(path: Path) -> Iterator[Case]:
                        visibility[part], others)
 
 
-def _gaps(visibility: F64, t: F64) -> Iterator[tuple[int, int]]:
-    """(first hidden, first seen again) frames of full occlusions that last 1-3 s."""
+def _gaps(visibility: F64, t: F64, min_s: float) -> Iterator[tuple[int, int]]:
+    """(first hidden, first seen again) frames of full occlusions that last ``min_s`` to 3 s."""
     hidden = np.concatenate([[False], visibility <= HIDDEN, [False]])
     edges = np.flatnonzero(np.diff(hidden.astype(int)))
     for a, b in edges.reshape(-1, 2).tolist():
-        if a > 0 and b < len(t) and MIN_S <= t[b] - t[a] <= MAX_S:
+        if a > 0 and b < len(t) and min_s <= t[b] - t[a] <= MAX_S:
             yield a, b
 
 

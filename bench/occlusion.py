@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench._hidden import HIDDEN, SEEN, Case, bag_cases, bag_footage, drawn_cases, folder_footage
+from bench._hidden import HIDDEN, MIN_S, SEEN, Case, bag_cases, bag_footage, drawn_cases, folder_footage
 from uav_perception.config import DetectorConfig, LsartConfig, TrackerConfig
 from uav_perception.detect.detector import EngineDetector, make_detector
 from uav_perception.errors import InputError
@@ -40,6 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trackers", nargs="+", default=["lsart", "csrt", "kcf"])
     parser.add_argument("--detections", choices=("truth", "detector", "none"), default="truth",
                         help="none: the target tracker does all alone")
+    parser.add_argument("--shortest", type=float, default=MIN_S, metavar="S",
+                        help="also shorter occlusions of the recordings, from S seconds on")
     parser.add_argument("--limit", type=int, default=1000, help="at most so many cases")
 
 Look = Callable[[Case, int, Frame], Detections | None]
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
     for path in args.bags:
-        yield from bag_cases(path)
+        yield from bag_cases(path, args.shortest)
         for footage in bag_footage(path) if args.drawn else ():
             yield from drawn_cases(footage)
     if str(args.sequences) != "none":

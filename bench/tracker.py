@@ -2,6 +2,7 @@
 
 Sequences are folders with ``img/`` and ``groundtruth.txt`` (OTB rules: one pass, strict >, first frame counts). Time is
 the tracker's alone; images are decoded before. ``cpu_fps`` counts CPU time, so that a busy machine does not spoil it.
+One pass says little about robustness: ``--starts`` begins again in other ways.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, default=shared / "models", help="folder with NanoTrack's ONNX files")
     parser.add_argument("--trackers", default="lsart,kcf,csrt,nanotrackv2,nanotrackv3", help="which, comma-separated")
     parser.add_argument("--ablation", action="store_true", help="also ours with each part switched off (or on)")
+    parser.add_argument("--starts", type=int, default=0, metavar="N",
+                        help="also N runs a sequence of each tracker from other starts: another of the first frames, box off")
     parser.add_argument("--limit", type=int, default=0, help="frames a sequence at most; 0 = all")
 
 
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         images, truth = _load(folder, args.limit)
         for name, (tracker, values) in variants.items():
             rows[name][folder.name] = _one_pass(tracker, values, images, truth)
+            if args.starts:
+                rows[name][folder.name] |= _other_starts(tracker, values, images, truth, args.starts)
     means = {name: {k: round(sum(r[k] for r in per.values()) / len(per), 4) for k in next(iter(per.values()))}
              | {"auc_min": min(r["auc"] for r in per.values())} for name, per in rows.items()}
     return {"threads": 1, "sequences": [f.name for f in folders], "mean": means, "per_sequence": rows}
@@ -67,16 +72,34 @@ def _load(folder: Path, limit: int) -> tuple[list[Any], Any]:
     return images[:n], truth[:n]
 
 
-def _one_pass(name: str, values: dict[str, Any], images: list[Any], truth: Any) -> dict[str, float]:
+FIRST_FRAMES, BOX_OFF = 6, 0.03  # other starts: one of the first frames, edges off by a share of the box (sigma)
+
+
+def _other_starts(name: str, values: dict[str, Any], images: list[Any], truth: Any, count: int) -> dict[str, float]:
+    """Mean AUC from other starts, and the share of them whose AUC is below 0.5."""
+    import numpy as np
+
+    aucs = []
+    for k in range(count):
+        rng = np.random.default_rng(k)
+        first = int(rng.integers(FIRST_FRAMES))
+        off = rng.normal(0, BOX_OFF, 4) * np.tile(truth[first, 2:], 2)
+        start = truth[first] + np.concatenate([off[:2], off[2:] - off[:2]])
+        aucs.append(_one_pass(name, values, images[first:], truth[first:], start)["auc"])
+    return {"other_starts_auc": round(float(np.mean(aucs)), 4), "other_starts_lost": float(np.mean(np.array(aucs) < 0.5))}
+
+
+def _one_pass(name: str, values: dict[str, Any], images: list[Any], truth: Any, start: Any = None) -> dict[str, float]:
+    """Scores and speed; ``start``: the first box (x, y, w, h) if it is not the truth's."""
     import numpy as np
 
     from uav_perception.config import LsartConfig, TrackerConfig
     from uav_perception.offline.metrics.target import score_target
     from uav_perception.records import Frame
-    from uav_perception.track.lsart import make_target_tracker
+    from uav_perception.track.trackers import make_target_tracker
 
     tracker = make_target_tracker(TrackerConfig(target_tracker=name), LsartConfig(**values))
-    x, y, w, h = truth[0]
+    x, y, w, h = truth[0] if start is None else start
     boxes, wall, cpu = [tracker.start(Frame(0, 0, images[0]), [x, y, x + w, y + h]).xyxy_px], 0.0, 0.0
     for k, image in enumerate(images[1:], 1):
         frame = Frame(k, k * 33_333_333, image)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from uav_perception.track.krr import CrossPatchRegression, SupportTransform, fft2, gaussian_label, ifft2
-from uav_perception.track.lsart import fuse
 from uav_perception.track.regions import RegionRegression, region_masks
+from uav_perception.track.search import fuse
 
 
 def make(seed=0, channels=2, shape=(12, 14), patch=(2, 2), ridge=0.3, beta=None):

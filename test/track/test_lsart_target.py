@@ -12,11 +12,11 @@ from uav_perception.geometry import box_iou
 from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
-from uav_perception.track.lsart import TARGET_TRACKERS, make_target_tracker
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
-from uav_perception.track.regain import Regain
+from uav_perception.track.regain import Found, Regain
 from uav_perception.track.scale import AxisFilter
+from uav_perception.track.trackers import TARGET_TRACKERS, make_target_tracker
 
 STEP_NS = 33_000_000
 BOX = np.array([130.0, 100.0, 190.0, 140.0])
@@ -52,6 +52,10 @@ def at(k, image):
     """A live camera: no two frames are the same bit for bit."""
     noise = np.random.default_rng(k).integers(0, 2, image.shape).astype(np.uint8)
     return Frame(k, k * STEP_NS, np.minimum(image, 254) + noise)
+
+
+def middle(track):
+    return (track.xyxy_px[:2] + track.xyxy_px[2:]) / 2
 
 
 def iou(track, centre, zoom=1.0):
@@ -168,6 +172,53 @@ def test_follows_where_the_regression_is_lost_what_the_refinement_vouches_for(
         track = tracker.update(at(k, image), others_xyxy_px=box[None] if another and k >= 10 else None)
     assert (track.state is TrackState.TRACKED) == follows
     assert not follows or float(box_iou(track.xyxy_px, box)[0, 0]) > 0.6
+
+
+def test_velocity_is_known_after_a_few_frames(picture):
+    """Whoever is hidden soon after it was locked is looked for where it went."""
+    tracker = start(picture)
+    for k in range(1, 6):
+        tracker.update(at(k, scene(picture, (160 + 6 * k, 120 + 2 * k))))
+    hidden = [tracker.update(at(k, picture[:360, :480].copy())) for k in range(6, 26)]
+    assert hidden[-1].state is TrackState.OCCLUDED
+    assert np.linalg.norm(middle(hidden[-1]) - [160 + 6 * 25, 120 + 2 * 25]) < 0.5 * np.sqrt(60 * 40)
+
+
+@pytest.mark.parametrize(("way", "found"), [((6, 2), True), ((-6, -2), False)])
+def test_who_was_swift_does_not_come_back_the_other_way(picture, way, found):
+    tracker = start(picture)
+    for k in range(1, 11):
+        tracker.update(at(k, scene(picture, (160 + 6 * k, 120 + 2 * k))))
+    for k in range(11, 20):
+        track = tracker.update(at(k, picture[:360, :480].copy()))
+    assert track.state is TrackState.OCCLUDED
+    for k in range(20, 26):
+        place = np.array([274, 158]) + (k - 20) * np.array(way)
+        track = tracker.update(at(k, scene(picture, place)))
+    assert (track.state is TrackState.TRACKED) == found
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_target_that_only_the_judgement_knows_is_found_again_in_successive_frames(picture, lasting, monkeypatch):
+    """A candidate that is gone leaves the prediction where it was."""
+    tracker, asked = start(picture), []
+    for k in range(1, 11):
+        tracker.update(at(k, scene(picture, (160, 120))))
+
+    def found(self, picture, sought, moving, detections, others):
+        asked.append(sought.centre)
+        return Found(np.array([190.0, 130.0]), np.array([60.0, 40.0]), 2.0) if lasting or len(asked) == 1 else None
+
+    monkeypatch.setattr(Regain, "found", found)
+    seen = []
+    for k in range(11, 35):
+        track = tracker.update(at(k, picture[:360, :480].copy()))
+        seen.append(track.state is TrackState.TRACKED)
+        if len(asked) == 2:
+            break
+    assert np.linalg.norm(asked[0] - [160, 120]) < 5 and np.linalg.norm(asked[1] - [190, 130]) < 5
+    assert seen[-1] == lasting
+    assert np.linalg.norm(middle(track) - ([190, 130] if lasting else [160, 120])) < 5
 
 
 @pytest.mark.parametrize("present", [0.0, 1.0])

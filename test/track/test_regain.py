@@ -59,6 +59,36 @@ def test_what_moves_or_is_detected_within_reach_is_recognised(hint):
     assert looks([(NEAR, 0.9999)], others=around(NEAR), **hint) == [None]  # it is known to be another
 
 
+def test_of_many_moving_things_the_most_alike_are_judged():
+    elsewhere = [HOME + np.array([dx, -60.0]) for dx in (-80, -40, 0, 40)]
+    image = np.full((480, 640, 3), 90, np.uint8)
+    for place, colour in ((HOME, (30, 30, 220)), (NEAR, (30, 30, 220)), *((p, (220, 30, 30)) for p in elsewhere)):
+        x, y = np.rint(np.array(place) - SIZE / 2).astype(int)
+        image[y:y + 24, x:x + 40] = colour
+    regain = Regain(Sees([(NEAR, 0.9999)]))
+    regain.remember(Pyramid(image), around(HOME)[0])
+    sought = Sought(HOME, SIZE, np.zeros(2), 2.0)
+    found = regain.found(Pyramid(image), sought, [*elsewhere, np.array(NEAR)], NOTHING, None)
+    np.testing.assert_allclose(found.centre, NEAR)
+
+
+def test_what_is_much_larger_is_something_else():
+    class Larger(Sees):
+        def measure(self, picture, centre, size):
+            seen = super().measure(picture, centre, size)
+            out = np.tile(0.5 * (self.times - 1) * SIZE, 2) * [-1, -1, 1, 1]
+            return Measured(seen.edges + out, seen.sigma, seen.present)
+
+    for times, taken in ((1.0, True), (1.3, True), (1.8, False)):
+        sees = Larger([(NEAR, 0.9999)])
+        sees.times = times
+        regain = Regain(sees)
+        picture = Pyramid(np.full((480, 640, 3), 90, np.uint8))
+        regain.remember(picture, around(HOME)[0])
+        sought = Sought(HOME, SIZE, np.zeros(2), 2.0)
+        assert (regain.found(picture, sought, [np.array(NEAR)], NOTHING, None) is not None) == taken
+
+
 def test_nothing_beyond_reach_is_the_target():
     far = HOME + np.array([400.0, 0.0])
     assert looks([(far, 0.9999)], moving=[far]) == [None]

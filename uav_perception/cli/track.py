@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     import cv2
 
     from ..config import FlightConfig, load_flight_config
-    from ..track.lsart import make_target_tracker
+    from ..track.trackers import make_target_tracker
 
     cv2.setNumThreads(args.threads)
     config = load_flight_config(args.params) if args.params else FlightConfig()

@@ -7,16 +7,14 @@ contrast refines the box; the peak's quality decides whether the frame is eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..config import LsartConfig, TrackerConfig
+from ..config import LsartConfig
 from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
-from . import TargetTracker
 from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .features import colours, feature_window, hog
 from .figure import FigureGround
@@ -26,7 +24,7 @@ from .refine import BoxRefinement, blended
 from .regain import Regain, Sought, moving_places
 from .regions import RegionRegression
 from .scale import AxisFilter
-from .search import Confidence, Peak, find_peak, peak_quality, places_to_search, reach_sizes
+from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
 from .target import TargetTrack, checked_start_box, same_picture
 
 F32 = NDArray[np.float32]
@@ -38,6 +36,7 @@ SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
 LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
+SWIFT = 2.5  # target sizes a second against the background
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
@@ -88,6 +87,8 @@ class LsartTracker:
         self._shown: F64 | None = None  # the refined box of this frame
         self._usual = self._size  # of the box of late: what slides behind something seems to shrink
         self._gone = False  # the refinement does not see the target
+        self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
+        self._candidate = False  # something was seen in the last frame that may be the unseen target
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
         if self._refinement:
@@ -111,12 +112,9 @@ class LsartTracker:
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
-        if sight is None and self._unseen * dt_s >= HIDING_S and self._unseen % 2 and self._regain:  # it is dear
-            sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
-            moving = moving_places(before, image, step.cur_from_prev, sought) if step.reliable else []
-            found = self._regain.found(picture, sought, moving, detections, others_xyxy_px)
-            if found is not None:
-                sight = Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), c.quality_regain, vouched=True)
+        if self._unseen:
+            moving = before, step.cur_from_prev if step.reliable else None
+            sight = self._going_on(sight or self._judged(picture, *moving, detections, others_xyxy_px, dt_s), dt_s)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             self._vouches = self._vouches + 1 if sight.vouched else 0
@@ -132,10 +130,37 @@ class LsartTracker:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
+    def _judged(self, picture: Pyramid, before: U8, cur_from_prev: F64 | None, detections: Detections | None,
+                others: ArrayLike | None, dt_s: float) -> Sight | None:
+        """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
+        other frame until there is a candidate."""
+        sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
+        if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
+            return None
+        moving = [] if cur_from_prev is None else moving_places(before, picture.image, cur_from_prev, sought)
+        found = self._regain.found(picture, sought, moving, detections, others)
+        if found is None:
+            return None
+        return Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), self._config.quality_regain, vouched=True)
+
+    def _going_on(self, sight: Sight | None, dt_s: float) -> Sight | None:
+        """``sight`` of an unseen target, unless what shows there since the last frame runs against its way:
+        who was swift does not turn round behind something. A candidate that is gone leaves the prediction as it was."""
+        if sight is not None and self._candidate:
+            way = self._velocity + (sight.centre - self._centre) / dt_s
+            swift = float(np.linalg.norm(self._velocity)) > SWIFT * np.sqrt(self._size.prod())
+            if swift and way @ self._velocity < -0.3 * self._velocity @ self._velocity:
+                sight = None
+        if sight is None and self._candidate:
+            self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
+        self._candidate = sight is not None
+        self._renewed = sight is not None and sight.vouched
+        return sight
+
     def _take(self, picture: Pyramid, velocity: F64 | None) -> None:
         """Go on from a frame that shows the target well: its place, its looks, its ``velocity`` (px/s over ground)."""
         if velocity is not None:
-            self._velocity = 0.85 * self._velocity + 0.15 * velocity
+            self._velocity = self._velocity + max(0.15, 1 / self._sights) * (velocity - self._velocity)
         self._anchor = self._centre, self._size
         shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
         self._usual = self._usual + 0.1 * (shown - self._usual)
@@ -163,7 +188,10 @@ class LsartTracker:
         unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
-            self._unseen = 0
+            if self._unseen:  # found again, where the next search begins
+                self._anchor = self._centre, self._size
+                self._sights = 0 if self._renewed else self._sights
+            self._unseen, self._candidate = 0, False
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target
@@ -322,55 +350,3 @@ class LsartTracker:
             self._krr.update_beta(self._model)
         if self._regions and turn % max(1, c.region_every // c.learn_every) == 0:
             self._regions.learn(self._regions.samples(maps))
-
-
-def fuse(whole: F32, parts: F32, weight: float, by_quality: bool) -> F32:
-    """Add the parts' response (middle = no shift) to the whole's (wrapped), the sharper one counting more.
-
-    With ``by_quality`` the parts' weight is scaled by the ratio of the two peaks' sharpness, within a factor of two
-    (after Bhat et al., "Unveiling the power of deep tracking", ECCV 2018, who weigh by margin and sharpness).
-    """
-    radius = parts.shape[0] // 2
-    near = np.roll(whole, (radius, radius), (0, 1))[: 2 * radius + 1, : 2 * radius + 1]
-    if by_quality:
-        weight *= float(np.clip(sharpness(parts) / max(sharpness(near), 1e-6), 0.5, 2.0))
-    fused = whole.copy()
-    fused[:] -= weight * 0.2  # shifts that the parts do not answer count as unlikely
-    index = np.arange(-radius, radius + 1)
-    fused[np.ix_(index, index)] = near + weight * parts
-    return np.asarray(fused / (1 + weight), dtype=np.float32)
-
-
-def sharpness(response: F32) -> float:
-    """Height of the peak over the rest, in standard deviations of the rest (peak-to-sidelobe ratio)."""
-    return float((response.max() - response.mean()) / (response.std() + 1e-6))
-
-
-def _opencv(name: str) -> Callable[[LsartConfig], TargetTracker]:
-    def make(config: LsartConfig) -> TargetTracker:
-        from .opencv_trackers import OpenCvTracker
-
-        return OpenCvTracker(name)
-
-    return make
-
-
-def _nano(config: LsartConfig) -> TargetTracker:
-    from .nano import NanoTracker
-
-    return NanoTracker(config)
-
-
-TARGET_TRACKERS: dict[str, Callable[[LsartConfig], TargetTracker]] = {
-    "lsart": LsartTracker,
-    "kcf": _opencv("kcf"),
-    "csrt": _opencv("csrt"),
-    "nano": _nano,
-}
-
-
-def make_target_tracker(config: TrackerConfig, lsart: LsartConfig, refinement: BoxRefinement | None = None
-                        ) -> TargetTracker:
-    """The tracker that ``config.target_tracker`` names; ``refinement``: see ``LsartTracker``."""
-    make = TARGET_TRACKERS[config.target_tracker]
-    return LsartTracker(lsart, refinement) if make is LsartTracker else make(lsart)

@@ -28,6 +28,8 @@ MEMORY = 0.1  # share of the newest look in what is remembered
 PER_LOGIT, PER_DISTANCE, AT_ZERO = 0.47, -1.87, -1.74
 PER_REACH = -1.5  # ... and at the end of its reach
 SURE, MARGIN = 1.5, 0.7  # log odds at which one look is enough, and by which the next best must be less likely
+LARGER = 1.5  # times as large as expected is something else; smaller is what has not come out yet
+LOOKED_AT, JUDGED = 6, 3  # moving places, and detections, that are looked at; the most alike of all that are judged
 PATIENCE, LIKELY = 5, -0.7  # so many looks at the same thing are enough with this mean
 
 
@@ -60,7 +62,11 @@ class Found:
 
     @property
     def box(self) -> F64:
-        return np.concatenate([self.centre - self.size / 2, self.centre + self.size / 2])
+        return _box(self.centre, self.size)
+
+
+def _box(centre: F64, size: F64) -> F64:
+    return np.concatenate([centre - size / 2, centre + size / 2])
 
 
 class Regain:
@@ -88,8 +94,10 @@ class Regain:
               others_xyxy_px: ArrayLike | None) -> Found | None:
         """The target at its predicted place, at ``moving`` places or at detections of its size; None where nothing is
         plainly it. ``others_xyxy_px`` (N, 4) are known to be something else."""
-        places = [(sought.centre, sought.size), *((place, sought.size) for place in moving[:2]),
-                  *near_detections(sought.centre, sought.size, sought.reach, detections)[:2]]
+        near = [*((place, sought.size) for place in moving[:LOOKED_AT]),
+                *near_detections(sought.centre, sought.size, sought.reach, detections)[:LOOKED_AT]]
+        near.sort(key=lambda place: self.strangeness(picture, _box(*place)))  # a look costs a tenth of a judgement
+        places = [(sought.centre, sought.size), *near[:JUDGED]]
         likely = [f for f in (self._judged(picture, sought, *place) for place in places) if f is not None]
         if others_xyxy_px is not None:
             likely = [f for f in likely if not (box_iou(f.box, np.asarray(others_xyxy_px)) > 0.4).any()]
@@ -117,7 +125,7 @@ class Regain:
             return None
         seen = Found(measured.centre, measured.edges[2:] - measured.edges[:2], 0.0)
         far = float(np.linalg.norm(seen.centre - sought.centre)) / (sought.reach * sought.side_px)
-        if far > 1:
+        if far > 1 or seen.size.prod() > LARGER**2 * size.prod():
             return None
         present = min(max(measured.present, 1e-4), 1 - 1e-4)
         odds = (PER_LOGIT * float(np.log(present / (1 - present))) + PER_DISTANCE * self.strangeness(picture, seen.box)

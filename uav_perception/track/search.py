@@ -118,3 +118,25 @@ def places_to_search(centre: F64, size: F64, image_size: F64, unseen_frames: int
     if unseen_frames > 1 and (spot > 0).all() and (spot < image_size).all():
         places.append((spot, size))
     return places
+
+
+def fuse(whole: F32, parts: F32, weight: float, by_quality: bool) -> F32:
+    """Add the parts' response (middle = no shift) to the whole's (wrapped), the sharper one counting more.
+
+    With ``by_quality`` the parts' weight is scaled by the ratio of the two peaks' sharpness, within a factor of two
+    (after Bhat et al., "Unveiling the power of deep tracking", ECCV 2018, who weigh by margin and sharpness).
+    """
+    radius = parts.shape[0] // 2
+    near = np.roll(whole, (radius, radius), (0, 1))[: 2 * radius + 1, : 2 * radius + 1]
+    if by_quality:
+        weight *= float(np.clip(sharpness(parts) / max(sharpness(near), 1e-6), 0.5, 2.0))
+    fused = whole.copy()
+    fused[:] -= weight * 0.2  # shifts that the parts do not answer count as unlikely
+    index = np.arange(-radius, radius + 1)
+    fused[np.ix_(index, index)] = near + weight * parts
+    return np.asarray(fused / (1 + weight), dtype=np.float32)
+
+
+def sharpness(response: F32) -> float:
+    """Height of the peak over the rest, in standard deviations of the rest (peak-to-sidelobe ratio)."""
+    return float((response.max() - response.mean()) / (response.std() + 1e-6))

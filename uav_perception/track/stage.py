@@ -335,7 +335,7 @@ def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
         refinement = BoxRefinement(lsart.refine_model)
 
     def make_target() -> TargetTracker:
-        from .lsart import make_target_tracker
+        from .trackers import make_target_tracker
 
         return make_target_tracker(config, lsart, refinement)
 
