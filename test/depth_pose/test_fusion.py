@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.dense import FLAT
-from uav_perception.depth_pose.fusion import fuse
+from uav_perception.depth_pose.fusion import fuse, laid_on_level
+from uav_perception.depth_pose.products import FARTHEST, level_plane
 from uav_perception.records import F32
+
+
+def drawn(shape: F32 | None, uv: np.ndarray, rho: np.ndarray, sigma: np.ndarray) -> F32:
+    return fuse(shape, uv, rho, sigma, shape=(117, 156))
 
 
 def points_of(depth: F32, count: int, seed: int = 0, unit: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,21 +28,21 @@ def error(disparity: F32, depth: F32, unit: float = 3.0) -> float:
 
 def test_points_alone_give_a_smooth_surface_in_their_unit(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 200)
-    assert error(fuse(FLAT, uv, rho, sigma), flight.depth[0]) < 0.05
+    assert error(drawn(None, uv, rho, sigma), flight.depth[0]) < 0.05
 
 
 def test_a_good_shape_is_kept_between_few_points() -> None:
     v, u = np.mgrid[:CAMERA.height_px, :CAMERA.width_px]
     hilly = (8 * np.exp(0.4 * np.sin(u / 17) * np.sin(v / 13))).astype(np.float32)
     uv, rho, sigma = points_of(hilly, 25)
-    with_shape = error(fuse((0.7 / hilly).astype(np.float32), uv, rho, sigma), hilly)
-    assert with_shape < 0.03 < 0.1 < error(fuse(FLAT, uv, rho, sigma), hilly)
+    with_shape = error(drawn((0.7 / hilly).astype(np.float32), uv, rho, sigma), hilly)
+    assert with_shape < 0.05 < 0.1 < error(drawn(None, uv, rho, sigma), hilly)
 
 
 def test_a_plane_goes_on_where_there_are_no_points(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 200)
     left = uv[:, 0] < 0.5
-    assert error(fuse(FLAT, uv[left], rho[left], sigma[left]), flight.depth[0]) < 0.05
+    assert error(drawn(None, uv[left], rho[left], sigma[left]), flight.depth[0]) < 0.05
 
 
 def test_lone_points_off_the_ground_are_doubted_and_many_are_believed() -> None:
@@ -47,15 +51,28 @@ def test_lone_points_off_the_ground_are_doubted_and_many_are_believed() -> None:
     for count, believed in ((3, False), (30, True)):
         spot = np.random.default_rng(1).uniform(0.47, 0.53, (count, 2))
         nearer, sure = np.full(count, 3 / 6.0), np.full(count, 0.01)
-        found = fuse(FLAT, np.vstack([uv, spot]), np.append(rho, nearer), np.append(sigma, sure))
-        assert (3.0 / found[32, 104] < 8.0) == believed
+        found = drawn(None, np.vstack([uv, spot]), np.append(rho, nearer), np.append(sigma, sure))
+        assert (3.0 / found[58, 78] < 8.0) == believed
+
+
+def test_points_that_contradict_the_network_are_doubted_unless_they_are_many() -> None:
+    """Those of a car that comes towards the camera, and those of a house that the network has overlooked."""
+    hilly = np.exp(0.4 * np.sin(np.mgrid[:CAMERA.height_px, :CAMERA.width_px][1] / 17)).astype(np.float32)
+    uv, rho, sigma = points_of(10 * hilly, 200)
+    for count, believed in ((4, False), (60, True)):
+        spot = np.random.default_rng(1).uniform(0.47, 0.53, (count, 2))
+        there = 10 * hilly[0, (spot[:, 0] * CAMERA.width_px).astype(int)]
+        nearer, sure = 3 / (0.55 * there.astype(np.float64)), np.full(count, 0.01)
+        found = drawn(1 / hilly, np.vstack([uv, spot]), np.append(rho, nearer), np.append(sigma, sure))
+        ratio = 3.0 / found[58, 78] / (10 * hilly[0, CAMERA.width_px // 2])
+        assert ratio < 0.75 if believed else ratio > 0.9
 
 
 def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 200)
     wrong = np.exp(np.random.default_rng(2).normal(0, 0.7, (48, 64))).astype(np.float32)
-    flat = error(fuse(FLAT, uv, rho, sigma), flight.depth[0])
-    assert error(fuse(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * flat + 0.01
+    flat = error(drawn(None, uv, rho, sigma), flight.depth[0])
+    assert error(drawn(wrong, uv, rho, sigma), flight.depth[0]) < 1.5 * flat + 0.01
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,9 +86,25 @@ def test_ground_goes_on_to_its_horizon_behind_a_house_that_rises_over_it(seed: i
     px = np.column_stack([rng.integers(0, CAMERA.width_px, 400), rng.integers(0, CAMERA.height_px, 400)])
     rho = scene[px[:, 1], px[:, 0]] * np.exp(rng.normal(0, 0.01, 400))
     px, rho = px[rho > 0.03], rho[rho > 0.03]  # what is farther has no parallax, nor has the sky
-    found = fuse(FLAT, (px + 0.5) / [CAMERA.width_px, CAMERA.height_px], rho, 0.02 * rho, shape=(117, 156))
+    found = drawn(None, (px + 0.5) / [CAMERA.width_px, CAMERA.height_px], rho, 0.02 * rho)
     sized = cv2.resize(found, (CAMERA.width_px, CAMERA.height_px))
     wrong = np.abs(sized / scene - 1)
     assert np.median(wrong[house]) < 0.2
     far = (inverse > 0.01) & (inverse < 0.03) & (u > 130)  # farther than any point
     assert np.median(wrong[far]) < 0.3
+
+
+@pytest.mark.parametrize("down_deg", [90, 25])
+def test_before_there_are_points_the_network_stands_on_level_ground(down_deg: float) -> None:
+    """It gives what stands on the ground; where it is about level, the ground itself is exact."""
+    tilt = np.radians(down_deg)
+    level = level_plane(CAMERA, np.array([0.0, -np.cos(tilt), -np.sin(tilt)]))
+    assert level is not None
+    house = (slice(60, 100), slice(90, 130))
+    scene = level.copy()
+    scene[house] = 2.5 * level[house].max()
+    bumpy = scene * np.exp(0.04 * np.sin(np.arange(CAMERA.width_px) / 7)).astype(np.float32)
+    found = laid_on_level(0.3 * bumpy**0.8, level)
+    ground = (level > 2 * FARTHEST) & (scene == level)
+    assert np.abs(found / scene - 1)[ground].mean() < 0.01
+    assert np.abs(found[house] / scene[house] - 1).mean() < 0.25  # straight down nothing tells of its contrast

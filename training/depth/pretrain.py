@@ -1,133 +1,193 @@
-"""Supervised start on rendered scenes with exact depth and motion, before anything self-supervised.
+"""The depth network's supervised start: pictures of the simulator and of boxes, with exact depth. Seeded, resumable.
 
-``python -m training.depth.pretrain --data DIR --out DIR [--imagenet WEIGHTS.pt] [--minutes M]``; DIR holds ``.npz``
-files of ``image`` (P, 2, H, W, 3) BGR, ``depth`` (P, 2, H, W) m, ``motion`` (P, 4, 4) second from first.
+``python -m training.depth.pretrain --data DIR --out DIR``: DIR gets the pictures (those missing are rendered), `--out`
+the checkpoint and at the end ``start.pt``, which `train depth` starts from. The pose network is carried along as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import os
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uav_perception.geometry import so3_log
+from training.run import Run, load_checkpoint, rate_at, save
+from uav_perception.records import F32, U8
 
 from .losses import edge_loss, scale_invariant_loss
-from .networks import DepthNet, PoseNet, load_imagenet
+from .networks import DepthNet
+from .train import START
+from .views import FAR_M, render_chunks
+
+SAVE_EVERY = 100
+HELD_OUT = range(10000, 10003)  # places to validate on
 
 
-def load_chunk(path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (P, 2, 3, H, W) RGB 0..255 uint8, depths (P, 2, H, W), twists (P, 6) in units of the median depth."""
-    with np.load(path) as z:
-        image, depth, motion = z["image"], z["depth"].astype(np.float32), z["motion"]
-    median = np.median(np.minimum(depth[:, 0], 200).reshape(len(depth), -1), axis=1)
-    twist = np.array([np.concatenate([m[:3, 3] / d, so3_log(m[:3, :3])]) for m, d in zip(motion, median, strict=True)])
-    rgb = np.ascontiguousarray(image[..., ::-1].transpose(0, 1, 4, 2, 3))
-    return torch.from_numpy(rgb), torch.from_numpy(depth), torch.from_numpy(twist.astype(np.float32))
+@dataclass(frozen=True)
+class Plan:
+    """One run; everything that decides the result."""
+
+    data: str
+    out: str
+    places: int = 100
+    start: str = str(START)
+    steps: int = 4500
+    batch: int = 8
+    rate: float = 5e-4
+    warmup: int = 100
+    ema: float = 0.998
+    seed: int = 0
+    validate_every: int = 250
 
 
-def augment(pair: Tensor, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast, colour and grey scale, the same for both images of a pair (N, 2, 3, H, W) 0..255."""
-    n = len(pair)
-    gain = torch.from_numpy(rng.uniform(0.7, 1.3, (n, 1, 3, 1, 1)) * rng.uniform(0.7, 1.4, (n, 1, 1, 1, 1))).float()
-    gamma = torch.from_numpy(rng.uniform(0.7, 1.4, (n, 1, 1, 1, 1))).float()
-    out = 255 * ((pair * gain).clamp(0, 255) / 255) ** gamma
-    grey = torch.from_numpy(rng.random(n) < 0.3).view(n, 1, 1, 1, 1)
-    return torch.where(grey, out.mean(2, keepdim=True).expand_as(out), out)
+@dataclass(frozen=True)
+class Data:
+    """Pictures (N, H, W, 3) BGR and depth (N, H, W) m, ``FAR_M`` at the sky."""
+
+    images: U8
+    depth: F32
+
+    @classmethod
+    def read(cls, folder: Path, places: range) -> Data:
+        """All pictures of ``places``, rendered first where they are missing."""
+        images, depth = [], []
+        for path in render_chunks(folder, places):
+            with np.load(path) as file:
+                images.append(file["image"])
+                depth.append(file["depth"])
+        return cls(np.concatenate(images), np.concatenate(depth))
+
+    def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """RGB 0..255 (count, 3, H, W) mirrored, of changed light, and depth (count, 1, H, W)."""
+        chosen = rng.integers(len(self.images), size=count)
+        image, depth = planes(self.images[chosen]), torch.from_numpy(self.depth[chosen].astype(np.float32))[:, None]
+        mirrored = torch.from_numpy(rng.random(count) < 0.5).view(count, 1, 1, 1)
+        image, depth = (torch.where(mirrored, a.flip(-1), a) for a in (image, depth))
+        return augmented(image, rng), depth
 
 
-def step_loss(depth_net: DepthNet, pose_net: PoseNet, pair: Tensor, depth: Tensor, twist: Tensor
-              ) -> tuple[Tensor, Tensor]:
-    """Depth loss on the first views and pose loss on the pairs."""
-    height, width = pair.shape[-2:]
-    disparity = F.interpolate(depth_net(pair[:, 0]).float(), (height, width), mode="bilinear", align_corners=False)
-    truth = depth[:, :1]
-    valid = (truth < 900).float()
-    predicted = 1.0 / disparity
-    level = (torch.log(disparity.clamp(min=1e-3)).mean((1, 2, 3)) ** 2).mean()  # keeps the free scale near one
-    loss = scale_invariant_loss(predicted, truth, valid) + 0.5 * edge_loss(predicted, truth, valid) + 0.02 * level
-    sky = 1 - valid
-    loss = loss + 0.05 * (F.relu(disparity - 0.1 * disparity.detach().mean((2, 3), keepdim=True)) * sky).mean()
-    pose = pose_net(pair[:, 0], pair[:, 1]).float()
-    error = (pose[:, :3] - twist[:, :3]).abs().mean() + 3 * (pose[:, 3:] - twist[:, 3:]).abs().mean()
-    return loss, error
+def planes(images: U8) -> Tensor:
+    """(N, 3, H, W) RGB of (N, H, W, 3) BGR."""
+    return torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))).float()
+
+
+def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast, colour and grey scale of (N, 3, H, W) 0..255."""
+    n = len(images)
+    gain = torch.from_numpy(rng.uniform(0.75, 1.3, (n, 3, 1, 1)) * rng.uniform(0.7, 1.4, (n, 1, 1, 1))).float()
+    gamma = torch.from_numpy(rng.uniform(0.7, 1.4, (n, 1, 1, 1))).float()
+    out = 255 * ((images * gain).clamp(0, 255) / 255) ** gamma
+    grey = torch.from_numpy(rng.random(n) < 0.3).view(n, 1, 1, 1)
+    return torch.where(grey, out.mean(1, keepdim=True), out)
+
+
+def depth_loss(disparity: Tensor, truth: Tensor) -> Tensor:
+    """Log depth up to a factor and its edges; small disparity at the sky; the free factor is kept near one.
+
+    ``disparity`` (N, 1, H/2, W/2) of the network against ``truth`` (N, 1, H, W).
+    """
+    truth = truth[..., 1::2, 1::2]
+    predicted, valid = 1.0 / disparity, (truth < 0.9 * FAR_M).float()
+    level = (torch.log(disparity.clamp(min=1e-3)).mean((1, 2, 3)) ** 2).mean()
+    sky = F.relu(disparity - 0.1 * disparity.detach().mean((2, 3), keepdim=True)) * (1 - valid)
+    return (scale_invariant_loss(predicted, truth, valid) + 0.5 * edge_loss(predicted, truth, valid) + 0.02 * level
+            + 0.05 * sky.mean())
+
+
+class Trainer(Run[DepthNet]):
+    """``step`` of one batch."""
+
+    plan: Plan
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        net = DepthNet()
+        net.load_state_dict(depth_weights(Path(plan.start)))
+        super().__init__(plan, net.train())
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=plan.rate, weight_decay=1e-3)
+
+    def step(self, data: Data) -> float:
+        """One update; returns the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.plan, self.step_index)
+        image, truth = data.batch(self.plan.batch, np.random.default_rng([self.plan.seed, self.step_index]))
+        value = depth_loss(self.model(image.contiguous(memory_format=torch.channels_last)), truth)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimiser.step()
+        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(new)
+        self.advance()
+        return float(value.detach())
+
+
+def depth_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The depth network's part of a start for `train depth`."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)["nets"]
+    return {name.removeprefix("depth."): value for name, value in saved.items() if name.startswith("depth.")}
+
+
+@torch.no_grad()
+def abs_rel(model: DepthNet, data: Data) -> float:
+    """Mean over the pictures of |d - t| / t after scaling by the medians; the sky is left out."""
+    errors = []
+    for image, depth in zip(data.images, data.depth.astype(np.float32), strict=True):
+        found = 1.0 / F.interpolate(model.eval()(planes(image[None])), depth.shape, mode="bilinear")[0, 0].numpy()
+        seen = depth < 0.9 * FAR_M
+        a, b = found[seen], depth[seen]
+        errors.append(float(np.mean(np.abs(a * np.median(b) / np.median(a) - b) / b)))
+    return float(np.mean(errors))
+
+
+def train(plan: Plan) -> tuple[DepthNet, list[dict[str, float]]]:
+    """Run ``plan`` to its end (going on from its checkpoint); the averaged network and the run's history."""
+    torch.set_num_threads(max(1, min(4, len(os.sched_getaffinity(0)))))
+    cv2.setNumThreads(1)
+    out = Path(plan.out)
+    out.mkdir(parents=True, exist_ok=True)
+    kept = Data.read(Path(plan.data), HELD_OUT)
+    data = Data.read(Path(plan.data), range(plan.places))
+    trainer = Trainer(plan)
+    state = load_checkpoint(out / "checkpoint.pt")
+    if state:
+        trainer.restore(state)
+    losses = list[float]()
+    while trainer.step_index < plan.steps:
+        losses.append(trainer.step(data))
+        done = trainer.step_index == plan.steps
+        if trainer.step_index % plan.validate_every == 0 or done:
+            row = {"step": float(trainer.step_index), "loss": round(float(np.mean(losses)), 4),
+                   "abs_rel": round(abs_rel(trainer.average, kept), 4)}
+            trainer.history.append(row)
+            print(json.dumps(row), flush=True)
+            losses = []
+        if trainer.step_index % SAVE_EVERY == 0 or done:
+            save(out / "checkpoint.pt", trainer.state())
+    return trainer.average.eval(), trainer.history
 
 
 def main() -> None:
-    """Train until the time is up; goes on from the checkpoint in ``--out``."""
+    """Train, then write ``start.pt``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--imagenet", type=Path)
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--scale", type=float, default=1.0, help="train on pictures this much smaller")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    depth_net, pose_net = DepthNet(), PoseNet()
-    if args.imagenet:
-        state = torch.load(args.imagenet, map_location="cpu", weights_only=True)
-        print("ImageNet tensors:", load_imagenet(depth_net, state), flush=True)
-    checkpoint = args.out / "pretrained.pt"
-    nets = torch.nn.ModuleDict({"depth": depth_net, "pose": pose_net})
-    optimiser = torch.optim.AdamW(nets.parameters(), lr=args.rate, weight_decay=1e-4)
-    done_s = 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        nets.load_state_dict(saved["nets"])
-        optimiser.load_state_dict(saved["optimiser"])
-        done_s = float(saved["seconds"])
-    nets.train()
-    for m in nets.modules():
-        m.to(memory_format=torch.channels_last) if isinstance(m, torch.nn.Conv2d) else None
-    start, steps, smooth = time.monotonic() - done_s, 0, [0.0, 0.0]
-    while (elapsed := time.monotonic() - start) < args.minutes * 60:
-        chunks = sorted(args.data.glob("*_[0-9]*.npz"))
-        images, depths, twists = load_chunk(chunks[int(rng.integers(len(chunks)))])
-        for batch in torch.from_numpy(rng.permutation(len(images))).split(args.batch):
-            share = min(1.0, elapsed / (args.minutes * 60))
-            for group in optimiser.param_groups:
-                group["lr"] = args.rate * min(1.0, steps / 50 + 0.02) * (0.5 + 0.5 * math.cos(math.pi * share)) + 1e-6
-            pair, depth, twist = images[batch].float(), depths[batch], twists[batch]
-            if args.scale != 1.0:
-                size = [round(n * args.scale / 32) * 32 for n in depth.shape[-2:]]
-                pair = F.interpolate(pair.flatten(0, 1), size, mode="area").unflatten(0, pair.shape[:2])
-                depth = F.interpolate(depth, size, mode="nearest")
-            if rng.random() < 0.5:
-                pair, depth = pair.flip(-1), depth.flip(-1)
-                twist = twist * torch.tensor([-1.0, 1, 1, 1, -1, -1])
-            with torch.autocast("cpu", torch.bfloat16):
-                loss, error = step_loss(depth_net, pose_net, augment(pair, rng), depth, twist)
-            optimiser.zero_grad()
-            (loss + 5 * error).backward()
-            torch.nn.utils.clip_grad_norm_(nets.parameters(), 5.0)
-            optimiser.step()
-            steps += 1
-            smooth = [0.98 * s + 0.02 * float(v.detach()) if steps > 1 else float(v.detach())
-                      for s, v in zip(smooth, (loss, error), strict=True)]
-            if steps % 25 == 0:
-                print(f"{elapsed:6.0f} s  step {steps}  depth {smooth[0]:.3f}  pose {smooth[1]:.4f}", flush=True)
-        save(checkpoint, nets, optimiser, elapsed)
-    save(checkpoint, nets, optimiser, time.monotonic() - start)
-
-
-def save(path: Path, nets: torch.nn.Module, optimiser: torch.optim.Optimizer, seconds: float) -> None:
-    """Write a checkpoint atomically."""
-    temporary = path.with_suffix(".tmp")
-    torch.save({"nets": nets.state_dict(), "optimiser": optimiser.state_dict(), "seconds": seconds}, temporary)
-    os.replace(temporary, path)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", required=True)
+    for name in ("places", "steps", "batch", "seed"):
+        parser.add_argument(f"--{name}", type=int, default=Plan.__dataclass_fields__[name].default)
+    parser.add_argument("--start", default=str(START), help="checkpoint to start from")
+    plan = Plan(**vars(parser.parse_args()))
+    net, _ = train(plan)
+    saved = torch.load(plan.start, map_location="cpu", weights_only=True)
+    saved["nets"].update({f"depth.{name}": value for name, value in net.state_dict().items()})
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in saved["nets"].items()}
+    save(Path(plan.out) / "start.pt", {"nets": halved})
 
 
 if __name__ == "__main__":

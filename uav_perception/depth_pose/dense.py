@@ -10,8 +10,6 @@ from ..errors import ModelError
 from ..records import F32, F64, U8, Bool
 from .products import cells
 
-FLAT: F32 = np.ones((64, 208), np.float32)  # the shape of a scene about which no network says anything
-
 
 class DepthNetwork:
     """Disparity up to scale through an :class:`~uav_perception.engine.Engine`.

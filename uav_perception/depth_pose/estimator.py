@@ -34,8 +34,8 @@ from ..records import (
     Scale,
     Track,
 )
-from .dense import FLAT, DepthNetwork, PoseNetwork, resized, supported
-from .fusion import drawn_shape, fuse
+from .dense import DepthNetwork, PoseNetwork, resized, supported
+from .fusion import drawn_shape, fuse, laid_on_level
 from .motion_mask import MaskNetwork, MotionMask, near_moving
 from .odometry import Odometry, Step
 from .photometric import align
@@ -223,17 +223,15 @@ class DepthPose:
         uv, rho, sigma = measured_points(step, camera)
         if self._moving is not None and len(rho):  # what drives along looks nearer or farther than it is: unsure
             sigma = np.where(near_moving(uv, self._moving), np.maximum(sigma, rho), sigma)
-        if looked is None and len(rho) < 12:
-            self.last_disparity = None
-            return None, None
         self.last_disparity = looked
-        disparity = FLAT if looked is None else looked
         if len(rho) >= 12:
-            inverse = fuse(disparity, uv, rho, sigma, shape=drawn_shape(camera), reach=self.config.fuse_reach)
+            inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), reach=self.config.fuse_reach)
+        elif looked is None:
+            return None, None
         else:
             level = level_plane(small, self._up) if self.config.expect_level else None
-            disparity = disparity if level is None else level  # ground is seen: better known than the network's guess
-            inverse = disparity / float(np.median(disparity)) / self.odometry.median_depth()
+            inverse = looked if level is None else laid_on_level(looked, level)
+            inverse = inverse / float(np.median(inverse)) / self.odometry.median_depth()
         sized = cv2.resize(inverse, (small.width_px, small.height_px), interpolation=cv2.INTER_LINEAR)
         depth = np.asarray(1.0 / np.asarray(sized), np.float32)
         if looked is not None:

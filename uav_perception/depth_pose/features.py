@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..records import F64, U8, Bool
 
 I64 = NDArray[np.int64]
-_LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.005)
+_LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.02)
 _NEAR = 1  # halvings of the picture for corners that go on as before
 _AS_MANY = 0.85  # share of the usual number followed that says they did
 _FEW = 0.4  # share of corners followed below which the frames may be too far apart

@@ -1,9 +1,10 @@
-"""Dense depth: the sparse points that odometry has measured, drawn out over ground and over what stands on it.
+"""Dense depth: a network's shape of the scene, laid through the sparse points that odometry has measured.
 
-Two layers are interpolated, each by its own points (normalised convolution, Knutsson and Westin 1993): the plane that
-most points lie on, with what the ground rises and falls; and all else. A network's disparity gives the shape between
-the points, and a vote of the nearest points says which layer is seen. So ground goes on to the horizon behind what
-stands on it, and does not bend up to it. Without a network the same code interpolates the points.
+The points give the shape its contrast and its unit; where it then lies near the plane that most points lie on, it is
+that plane, up to the horizon. What the points still disagree by is drawn out smoothly around them (normalised
+convolution, Knutsson and Westin 1993). Network and points are each other's witness: a few points that contradict the
+shape are things that move or matches that are wrong, many that agree with each other are something it has not seen.
+Without a network the plane is the shape.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import F32, F64, Bool, CameraModel
-from .products import cells
+from .products import FARTHEST, cells
 from .two_view import middle
 
 WIDTH = 156  # columns that depth is drawn in
 HORIZON = 0.02  # of the smallest measured inverse depth: ground is not believed farther
-ON_GROUND = 0.12  # log distance from the plane, one standard deviation
-FOR_GROUND = 0.3  # where no point is near, ground is likelier than something on it
-SHARP = 4.0  # how soon a vote of -1 (stands) to 1 (ground) is decided
+ON_GROUND = 0.12  # log distance from the plane, one standard deviation, within which a shape is that plane
+CONTRAST = 0.4  # as much for the network's own contrast as points that spread by this squared
+AGREE = 0.075  # log distance of points from a shape up to which they agree with it
+FRIENDS, FRIENDS_ALONE = 8.0, 4.0  # so many points together are believed against the network, against the plane alone
 
 
 @dataclass(frozen=True)
@@ -45,36 +47,81 @@ def drawn_shape(camera: CameraModel) -> tuple[int, int]:
     return max(8, round(WIDTH * camera.height_px / camera.width_px)), WIDTH
 
 
-def fuse(disparity: F32, uv: F64, rho: F64, rho_sigma: F64, *, shape: tuple[int, int] | None = None,
+def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tuple[int, int] | None = None,
          reach: float = 0.02) -> F32:
     """Inverse depth in the unit of ``rho``, drawn through the measured points.
 
-    How much of the network's shape is used (0..1) is decided by the points themselves: half of them predict the others
-    with and without it. So a network that is strange to the scene does no harm.
-
     Args:
-        disparity: (h', w') positive, any unit.
+        disparity: (h', w') positive, any unit; None = no network.
         uv: (N, 2) points in 0..1 of width and height, N >= 12.
         rho: (N,) their inverse depths > 0; rho_sigma: (N,) standard deviations.
         shape: (h, w) of the result; None = that of ``disparity``.
         reach: radius of a point's influence, as a share of the image's width.
     """
-    h, w = shape or disparity.shape
-    shown = _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
-    weight = 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
+    if shape is None and disparity is None:
+        raise ValueError("neither a disparity nor a shape")
+    h, w = shape or disparity.shape  # type: ignore[union-attr]
+    wanted, weight = np.log(rho), 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
     ground = _ground(uv, rho, weight, h, w)
-    off = np.where(_at(ground.here, uv), np.log(rho) - _at(ground.log, uv), np.inf)
-    weight = weight * _standing(uv * [w / h, 1.0], off, ground.share)
-    on = ground.trust * np.exp(-0.5 * (off / ON_GROUND) ** 2)
-    grid = (max(4, h // 4), max(4, w // 4))
-    wanted = np.column_stack([np.clip(off, -0.5, 0.5), np.log(rho)])
-    layers = _shaped(np.dstack([shown - ground.log, shown]), uv, wanted,
-                     weight[:, None] * np.column_stack([on, 1 - on]) + 1e-6, grid, reach)
-    rise, above = layers[..., 0], layers[..., 1]
-    vote = _spread((2 * on - 1)[:, None], uv, weight[:, None], grid, reach)[..., 0]
-    decided = SHARP * (_enlarged(vote, h, w) + FOR_GROUND * ground.trust)
-    is_ground = np.sqrt(ground.trust) * ground.here / (1 + np.exp(-decided))
-    return np.asarray(np.exp(above + is_ground * (ground.log + rise - above)), np.float32)
+    shown = ground.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
+    contrast, unit = _fitted(_at(shown, uv).astype(np.float64), wanted, weight)
+    drawn = _levelled(np.float32(contrast) * shown + np.float32(unit), ground.log, ground.here * ground.trust)
+    off = wanted - _at(drawn, uv)
+    agree = _agreeing(off)
+    open_ground = float(np.clip((ground.share - 0.75) / 0.05, 0, 1))  # where alone the plane is a witness
+    doubt = FRIENDS if disparity is not None else FRIENDS_ALONE * open_ground
+    weight = weight * (agree + (1 - agree) * _together(uv * [w / h, 1.0], off, doubt))
+    field = _spread(off[:, None], uv, weight[:, None], (max(4, h // 4), max(4, w // 4)), reach)[..., 0]
+    return np.asarray(np.exp(drawn + _enlarged(field, h, w)), np.float32)
+
+
+def laid_on_level(disparity: F32, level: F32) -> F32:
+    """Inverse depth (h, w) in the unit of ``level`` (h, w), that of level ground below the camera: a network's
+    ``disparity`` (h', w') fitted to it, and the ground itself where that comes near to it. For want of points."""
+    h, w = level.shape
+    shown, ground = _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w), np.log(level)
+    here = level > FARTHEST  # not beyond the horizon
+    own, wanted = (a[::4, ::4][here[::4, ::4]].astype(np.float64) for a in (shown, ground))
+    contrast, unit = _fitted(own, wanted, np.full(len(own), 20.0 / len(own)))  # an expectation is worth few points
+    return np.asarray(np.exp(_levelled(np.float32(contrast) * shown + np.float32(unit), ground, here)), np.float32)
+
+
+def _levelled(drawn: F32, ground: F32, trust: NDArray[Any]) -> F32:
+    """``drawn`` (h, w), or ``ground`` where it lies near it, both log inverse depth; ``trust`` (h, w) 0..1."""
+    near = np.exp(-0.5 * ((drawn - ground) / np.float32(ON_GROUND)) ** 2) * trust.astype(np.float32)
+    return np.asarray(drawn + near * (ground - drawn), np.float32)
+
+
+def _fitted(shown: F64, wanted: F64, weight: F64) -> tuple[float, float]:
+    """Contrast and offset of ``shown`` (N,) that explain ``wanted`` (N,) best: reweighted least squares (Cauchy).
+
+    A shape that has nothing to do with the scene gets no contrast, so it does no harm.
+    """
+    contrast, offset = 1.0, _weighted_median(wanted - shown, weight)
+    for _ in range(5):
+        k = weight * _agreeing(wanted - contrast * shown - offset)
+        own, aim = float(k @ shown / k.sum()), float(k @ wanted / k.sum())
+        spread = shown - own
+        contrast = float(np.clip((k @ (spread * (wanted - aim)) + CONTRAST) / (k @ spread**2 + CONTRAST), 0, 2))
+        offset = aim - contrast * own
+    return contrast, offset
+
+
+def _agreeing(off: F64) -> F64:
+    """(N,) 0..1: how far points that are ``off`` (N,) count, by what is usual among them."""
+    return np.asarray(1.0 / (1.0 + (off / max(AGREE, 2.0 * middle(np.abs(off)))) ** 2))
+
+
+def _together(xy: F64, off: F64, doubt: float) -> F64:
+    """(N,) 0..1: how far points at ``xy`` (N, 2), in image heights, that are ``off`` (N,) are borne out by others near
+    them, half where ``doubt`` others are off by as much. What moves holds few points, what stands there many."""
+    together = np.zeros(len(off))
+    odd = np.flatnonzero(np.abs(off) > 0.15)
+    if len(odd):
+        near = np.exp(-((xy[odd, None] - xy[None]) ** 2).sum(2) / (2 * 0.07**2))
+        friends = (near * (np.abs(off[odd, None] - off[None]) < 0.1)).sum(1) - 1.0
+        together[odd] = (friends**4 + 0.1) / (friends**4 + 0.1 + doubt**4)
+    return together
 
 
 def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int) -> _Ground:
@@ -94,46 +141,6 @@ def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int) -> _Ground:
     inverse = u[None] + v[:, None]
     return _Ground(np.log(np.clip(inverse, HORIZON * low, 1.25 * high)), np.asarray(inverse > HORIZON * low),
                    share)
-
-
-def _standing(xy: F64, off: F64, share: float) -> F64:
-    """(N,) weights: over open ground, a few points off the plane that no others support are things that move on it.
-
-    What moves along with the camera's motion looks nearer or farther than it is, and nothing in two views tells. But
-    what stands on the ground is large and holds many points. ``xy`` (N, 2) in image heights, ``off`` (N,) log distance
-    from the plane that ``share`` of the points lie on (infinite beyond its horizon); ground is a plane that holds four
-    fifths of them.
-    """
-    weight = np.ones(len(off))
-    off = np.clip(off, -2.0, 2.0)
-    odd = np.flatnonzero(np.abs(off) > 0.15)
-    doubt = 4.0 * float(np.clip((share - 0.75) / 0.05, 0, 1))
-    if doubt and len(odd):
-        near = np.exp(-((xy[odd, None] - xy[None]) ** 2).sum(2) / (2 * 0.07**2))
-        friends = (near * (np.abs(off[odd, None] - off[None]) < 0.1)).sum(1) - 1.0
-        weight[odd] = (friends**2 + 0.1) / (friends**2 + 0.1 + doubt**2)
-    return weight
-
-
-def _shaped(shown: F32, uv: F64, wanted: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:
-    """(h, w, L) layers drawn through ``wanted`` (N, L) at ``uv``, each with as much of its shape ``shown`` (h, w, L) as
-    the points agree to; ``weight`` (N, L)."""
-    h, w, count = shown.shape
-    own = _at(shown, uv).astype(np.float64)
-    usual = np.median(own, axis=0)
-    centre = np.array([_weighted_median(v, k) for v, k in zip(wanted.T, weight.T, strict=True)])
-    values, weights = np.column_stack([wanted - centre, own - usual]), np.tile(weight, 2)
-    half = np.arange(len(wanted)) % 2 == 0
-    left = np.empty_like(values)  # what half of the points cannot say about the other half
-    for a, b in ((half, ~half), (~half, half)):
-        left[b] = values[b] - _at(_spread(values[a], uv[a], weights[a], grid, reach), uv[b])
-    off, unlike = left[:, :count], left[:, count:]
-    limit = 3.0 * np.median(np.abs(off), axis=0) + 1e-3
-    agreed = (weight * np.clip(off, -limit, limit) * unlike).sum(axis=0)
-    share = np.clip(agreed / np.maximum((weight * unlike**2).sum(axis=0), 1e-9), 0, 1).astype(np.float32)
-    field = _spread(values, uv, weights, grid, reach)
-    drawn = _enlarged(field[..., :count] - share * field[..., count:], h, w)
-    return np.asarray(drawn + share * shown + (centre - share * usual).astype(np.float32))
 
 
 def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:

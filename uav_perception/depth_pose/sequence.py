@@ -15,7 +15,7 @@ import numpy as np
 from ..geometry import se3, se3_inverse
 from ..records import F32, F64, CameraModel, Frame, Scale
 from .bundle import Window, solve, transform_points
-from .dense import FLAT, supported
+from .dense import supported
 from .estimator import DepthPose
 from .features import I64
 from .fusion import drawn_shape, fuse
@@ -143,7 +143,7 @@ def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | Non
         k = camera.K
         uv = (p[ok, :2] * [k[0, 0], k[1, 1]] + k[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
         network = sighting.disparity
-        depth = 1.0 / fuse(FLAT if network is None else network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera),
+        depth = 1.0 / fuse(network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera),
                            reach=reach)
         if network is None:
             depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)

@@ -12,7 +12,7 @@ from .actors import Crowd, Density
 from .layout import Place
 from .look import Sensor, compress, develop, develop_thermal, random_light, random_sensor
 from .places import PLACES
-from .rays import View
+from .rays import Object, View
 from .render import Rendered, Renderer
 from .trajectories import look_at
 from .world import renderer_types
@@ -91,6 +91,32 @@ def random_view(
     Raises:
         MissingDependency: without the extra ``sim``.
     """
+    image, rendered, objects = _drawn(seed, (width_px, height_px), altitude_m, down_rad, thermal)
+    boxes, pixels = visible_boxes(rendered, len(objects))
+    keep = _labelled(boxes, pixels, rendered.outline_px[:, 4], min_side_px, min_visible)
+    classes = np.array([o.class_id for o in objects], np.int32).reshape(-1)
+    return image, boxes[keep], classes[keep]
+
+
+def random_depth_view(
+    seed: int,
+    width_px: int,
+    height_px: int,
+    altitude_m: tuple[float, float] = (2.5, 130.0),
+    down_rad: tuple[float, float] = (0.0, 1.5708),
+) -> tuple[U8, F32]:
+    """A picture (H, W, 3) uint8 BGR as of ``random_view``, and its depth (H, W) in metres, infinite at the sky.
+
+    Raises:
+        MissingDependency: without the extra ``sim``.
+    """
+    image, rendered, _ = _drawn(seed, (width_px, height_px), altitude_m, down_rad, thermal=False)
+    return image, rendered.depth_m
+
+
+def _drawn(
+    seed: int, size_px: tuple[int, int], altitude_m: tuple[float, float], down_rad: tuple[float, float], thermal: bool
+) -> tuple[U8, Rendered, list[Object]]:
     renderer_types()
     place, renderer = _place(seed // VIEWS_PER_PLACE, thermal)
     rng = np.random.default_rng([seed, 72, int(thermal)])
@@ -108,15 +134,8 @@ def random_view(
     if night:
         light = replace(light, sun=light.sun * 0)
     objects = crowd.objects()
-    view = _random_camera(
-        rng,
-        place,
-        [(o.world_from_object[0, 3], o.world_from_object[1, 3]) for o in objects],
-        width_px,
-        height_px,
-        altitude_m,
-        down_rad,
-    )
+    spots = [(o.world_from_object[0, 3], o.world_from_object[1, 3]) for o in objects]
+    view = _random_camera(rng, place, spots, *size_px, altitude_m, down_rad)
     rendered = renderer.render(view, objects, light, thermal)
     sensor = random_sensor(rng)
     if thermal:
@@ -125,10 +144,7 @@ def random_view(
         image = develop(rendered.color, sensor, light, rng)
     if rng.random() < 0.7:
         image = compress(image, int(rng.integers(40, 96)))
-    boxes, pixels = visible_boxes(rendered, len(objects))
-    keep = _labelled(boxes, pixels, rendered.outline_px[:, 4], min_side_px, min_visible)
-    classes = np.array([o.class_id for o in objects], np.int32).reshape(-1)
-    return image, boxes[keep], classes[keep]
+    return image, rendered, objects
 
 
 def _labelled(boxes: F32, pixels: I32, whole: F64, min_side_px: float, min_visible: float) -> Bool:
