@@ -35,6 +35,22 @@ def test_walls_and_ceilings_are_not_ground() -> None:
     assert fit_ground(wall[:5], UP, tilt_max_rad=0.4) is None
 
 
+@pytest.mark.parametrize(("leaning", "level"), [(75, True), (300, False)])
+def test_of_planes_that_hold_about_as_much_the_one_as_mounted_is_ground(leaning: int, level: bool) -> None:
+    """A bank beside the road holds some more points than the road; but where nearly all lean, it is the aircraft."""
+    rng = np.random.default_rng(4)
+
+    def plane(count: int, height: float) -> np.ndarray:
+        z = rng.uniform(12, 40, count)
+        return np.column_stack([rng.uniform(-0.5, 0.5, count) * z, height + rng.normal(0, 0.05, count), z])
+
+    lean = so3_exp([0.0, 0.0, np.radians(12)])
+    found = fit_ground(np.vstack([plane(60, 10.0), plane(leaning, 7.0) @ lean.T]), UP, tilt_max_rad=0.4)
+    assert found is not None
+    assert found.height == pytest.approx(10.0 if level else 7.0, abs=0.3)
+    assert found.normal @ (UP if level else lean @ UP) > np.cos(0.02)
+
+
 def plane(height: float) -> Plane:
     return Plane(UP, height, 50, 0.01)
 

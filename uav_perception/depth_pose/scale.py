@@ -25,11 +25,17 @@ class Plane:
     spread: float  # robust standard deviation of the inliers' distances, same unit as height
 
 
-def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 60, seed: int = 0) -> Plane | None:
+NEAR = 0.04  # of the camera's height: distance from the plane at which a point no longer belongs
+AS_MOUNTED_RAD = 0.07  # tilt against the mounting that needs no explanation
+TILTED_WORTH = 0.3  # support of a plane tilted by much more, for the same points: an aircraft does lean
+
+
+def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, seed: int = 0) -> Plane | None:
     """The plane below the camera that holds most of ``points`` (N, 3), or None.
 
-    RANSAC (Fischler and Bolles 1981) over planes whose normal is within ``tilt_max_rad`` of ``up`` (3,), then least
-    squares on the inliers. A point belongs when it is within 4 % of the camera's height.
+    MSAC (Torr and Zisserman 2000: points count the more the nearer they are) over planes whose normal is within
+    ``tilt_max_rad`` of ``up`` (3,), then reweighted least squares. Of planes that hold about as much, the one that lies
+    as the mounting has it is taken: three chance points on kerbs, hedges and cars make many that lean a little.
     """
     n = len(points)
     if n < 12:
@@ -46,23 +52,31 @@ def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 60, s
     if not legal.any():
         return None
     normals, height = normals[legal], height[legal]
-    near = np.abs(normals @ points.T + height[:, None]) < 0.04 * height[:, None]
-    best = int(near.sum(1).argmax())
-    inlier = near[best]
+    tilt = np.arccos(np.clip(normals @ up, -1, 1))
+    worth = TILTED_WORTH + (1 - TILTED_WORTH) * np.exp(-0.5 * (tilt / AS_MOUNTED_RAD) ** 2)
+    best = int((worth * _belonging(normals @ points.T + height[:, None], height[:, None]).sum(1)).argmax())
     normal, level = normals[best], float(height[best])
-    for _ in range(3):
-        chosen = points[inlier]
-        if len(chosen) < 12:
+    for _ in range(4):
+        weight = _belonging(points @ normal + level, level)
+        if (weight > 0).sum() < 12:
             return None
-        middle = chosen.mean(0)
-        fitted = np.linalg.svd(chosen - middle, full_matrices=False)[2][2]
+        middle = weight @ points / weight.sum()
+        spread = points - middle
+        fitted = np.linalg.eigh((spread * weight[:, None]).T @ spread)[1][:, 0]
         fitted = fitted * np.sign(fitted @ up)
         if fitted @ up < np.cos(tilt_max_rad) or -(fitted @ middle) <= 0:
             return None
         normal, level = fitted, float(-(fitted @ middle))
-        distance = np.abs(points @ normal + level)
-        inlier = distance < 0.04 * level
+    distance = np.abs(points @ normal + level)
+    inlier = distance < NEAR * level
+    if not inlier.any():
+        return None
     return Plane(normal, level, int(inlier.sum()), float(1.48 * np.median(distance[inlier])))
+
+
+def _belonging(distance: F64, height: F64 | float) -> F64:
+    """0..1: how much points at ``distance`` from a plane that lies ``height`` below belong to it."""
+    return np.asarray(np.maximum(1.0 - (distance / (NEAR * height)) ** 2, 0.0))
 
 
 class MetricScale:
