@@ -12,7 +12,6 @@ true lengths.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bench._flights import measure, peer_drift, rendered
+from training.depth.scenes import make_scene, render
 from uav_perception.camera.files import image_files
 from uav_perception.config import DepthPoseConfig
 from uav_perception.depth_pose.dense import planes
@@ -29,10 +30,6 @@ from uav_perception.depth_pose.sequence import observe, smooth
 from uav_perception.errors import InputError
 from uav_perception.geometry import matrix_from_quaternion, se3, se3_inverse, so3_log
 from uav_perception.records import CameraModel, Frame
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # training/ is not installed
-from bench._flights import measure, peer_drift, rendered
-from training.depth.scenes import make_scene, render
 
 F64 = NDArray[np.float64]
 SIZE = (416, 128)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +87,14 @@ def test_doctor_survives_a_sick_part(monkeypatch):
     first, second = doctor.examine()
     assert (first.name, first.state, first.found, first.remedy) == ("engine", "missing", "torn.onnx", "build it again")
     assert second.state == "missing" and "gone" in second.found
+
+
+@pytest.mark.parametrize("name", ["depth", "occlusion", "tracker"])
+def test_benchmarks_open_from_any_folder(name, tmp_path):
+    """They share files that are not installed."""
+    done = subprocess.run([sys.executable, "-m", "uav_perception.cli.main", "bench", name, "--help"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "--json" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("words,said", [(["bench", "nothing"], "transport"), (["bench", "transport", "--no"], "--no")])

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     known = sorted(p.stem for p in FOLDER.glob("*.py") if not p.stem.startswith("_"))
     if args.name not in known:
         raise InputError(f"benchmark {args.name!r}", f"one of {', '.join(known)}", "correct the name")
+    sys.path.insert(0, str(FOLDER.parent))  # bench/ and training/ are not installed
     spec = importlib.util.spec_from_file_location(f"bench_{args.name}", file)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
