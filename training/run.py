@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from uav_perception.errors import InputError
 
@@ -92,3 +95,36 @@ class Run(Generic[Network]):
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
         self.step_index += 1
+
+    def descend(self, loss: Tensor) -> float:
+        """One update of all parameters down ``loss``; the average takes the buffers as they are. Returns the loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.plan, self.step_index)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimiser.step()
+        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(new)
+        self.advance()
+        return float(loss.detach())
+
+    def to_the_end(self, step: Callable[[], float], score: Callable[[], dict[str, float]], checkpoint: Path,
+                   validate_every: int, save_every: int) -> tuple[Network, list[dict[str, float]]]:
+        """Take ``step`` until the plan's last, from ``checkpoint`` on if there is one; mean loss and ``score`` go into
+        the history and are printed. Returns the averaged network and the history."""
+        state = load_checkpoint(checkpoint)
+        if state:
+            self.restore(state)
+        losses = list[float]()
+        while self.step_index < self.plan.steps:
+            losses.append(step())
+            done = self.step_index == self.plan.steps
+            if self.step_index % validate_every == 0 or done:
+                row = {"step": float(self.step_index), "loss": round(float(np.mean(losses)), 4), **score()}
+                self.history.append(row)
+                print(json.dumps(row), flush=True)
+                losses = []
+            if self.step_index % save_every == 0 or done:
+                save(checkpoint, self.state())
+        return self.average.eval(), self.history

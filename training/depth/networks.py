@@ -103,11 +103,3 @@ class PoseNet(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         x = torch.cat([normalise(first), normalise(second)], 1)
         return 0.01 * self.head(self.body(x)).mean((2, 3))
-
-
-def load_imagenet(net: DepthNet, state: dict[str, Tensor]) -> int:
-    """Copy MobileNetV2 ImageNet weights (``features.N…`` names) into the encoder; returns how many tensors fitted."""
-    own = net.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    net.load_state_dict(fitting, strict=False)
-    return len(fitting)

@@ -7,7 +7,6 @@ the checkpoint and at the end ``start.pt``, which `train depth` starts from. The
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from training.run import Run, load_checkpoint, rate_at, save
+from training.run import Run, save
 from uav_perception.records import F32, U8
 
 from .losses import edge_loss, scale_invariant_loss
@@ -115,18 +114,8 @@ class Trainer(Run[DepthNet]):
 
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.plan, self.step_index)
         image, truth = data.batch(self.plan.batch, np.random.default_rng([self.plan.seed, self.step_index]))
-        value = depth_loss(self.model(image.contiguous(memory_format=torch.channels_last)), truth)
-        self.optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimiser.step()
-        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(new)
-        self.advance()
-        return float(value.detach())
+        return self.descend(depth_loss(self.model(image.contiguous(memory_format=torch.channels_last)), truth))
 
 
 def depth_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -156,22 +145,8 @@ def train(plan: Plan) -> tuple[DepthNet, list[dict[str, float]]]:
     kept = Data.read(Path(plan.data), HELD_OUT)
     data = Data.read(Path(plan.data), range(plan.places))
     trainer = Trainer(plan)
-    state = load_checkpoint(out / "checkpoint.pt")
-    if state:
-        trainer.restore(state)
-    losses = list[float]()
-    while trainer.step_index < plan.steps:
-        losses.append(trainer.step(data))
-        done = trainer.step_index == plan.steps
-        if trainer.step_index % plan.validate_every == 0 or done:
-            row = {"step": float(trainer.step_index), "loss": round(float(np.mean(losses)), 4),
-                   "abs_rel": round(abs_rel(trainer.average, kept), 4)}
-            trainer.history.append(row)
-            print(json.dumps(row), flush=True)
-            losses = []
-        if trainer.step_index % SAVE_EVERY == 0 or done:
-            save(out / "checkpoint.pt", trainer.state())
-    return trainer.average.eval(), trainer.history
+    return trainer.to_the_end(lambda: trainer.step(data), lambda: {"abs_rel": round(abs_rel(trainer.average, kept), 4)},
+                              out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)
 
 
 def main() -> None:

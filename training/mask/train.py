@@ -6,7 +6,6 @@ the same folder.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.run import Run, load_checkpoint, rate_at, save
+from training.run import Run
 from uav_perception.records import U8
 
 from .flights import PICTURES, read, rendered
@@ -105,18 +104,8 @@ class Trainer(Run[MaskNet]):
 
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(self.plan, self.step_index)
         seen, moving = data.crops(self.plan.batch, np.random.default_rng([self.plan.seed, 1, self.step_index]))
-        value = loss(self.model(seen.contiguous(memory_format=torch.channels_last)), moving)
-        self.optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimiser.step()
-        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(new)
-        self.advance()
-        return float(value.detach())
+        return self.descend(loss(self.model(seen.contiguous(memory_format=torch.channels_last)), moving))
 
 
 @torch.no_grad()
@@ -138,19 +127,5 @@ def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
     out.mkdir(parents=True, exist_ok=True)
     data, kept = read_data(plan)
     trainer = Trainer(plan)
-    state = load_checkpoint(out / "checkpoint.pt")
-    if state:
-        trainer.restore(state)
-    losses = list[float]()
-    while trainer.step_index < plan.steps:
-        losses.append(trainer.step(data))
-        done = trainer.step_index == plan.steps
-        if trainer.step_index % plan.validate_every == 0 or done:
-            row = {"step": float(trainer.step_index), "loss": round(float(np.mean(losses)), 4),
-                   "iou": round(overlap(trainer.average, kept), 4)}
-            trainer.history.append(row)
-            print(json.dumps(row), flush=True)
-            losses = []
-        if trainer.step_index % SAVE_EVERY == 0 or done:
-            save(out / "checkpoint.pt", trainer.state())
-    return trainer.average.eval(), trainer.history
+    return trainer.to_the_end(lambda: trainer.step(data), lambda: {"iou": round(overlap(trainer.average, kept), 4)},
+                              out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)
