@@ -113,8 +113,8 @@ class LsartTracker:
         picture = Pyramid(image)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if self._unseen:
-            moving = before, step.cur_from_prev if step.reliable else None
-            sight = self._going_on(sight or self._judged(picture, *moving, detections, others_xyxy_px, dt_s), dt_s)
+            sight = sight or self._judged(picture, before, step, detections, others_xyxy_px, dt_s)
+            sight = self._going_on(sight, dt_s)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             self._vouches = self._vouches + 1 if sight.vouched else 0
@@ -130,14 +130,14 @@ class LsartTracker:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
-    def _judged(self, picture: Pyramid, before: U8, cur_from_prev: F64 | None, detections: Detections | None,
+    def _judged(self, picture: Pyramid, before: U8, step: CameraStep, detections: Detections | None,
                 others: ArrayLike | None, dt_s: float) -> Sight | None:
         """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
         other frame until there is a candidate."""
         sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
         if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
             return None
-        moving = [] if cur_from_prev is None else moving_places(before, picture.image, cur_from_prev, sought)
+        moving = moving_places(before, picture.image, step.cur_from_prev, sought) if step.reliable else []
         found = self._regain.found(picture, sought, moving, detections, others)
         if found is None:
             return None
