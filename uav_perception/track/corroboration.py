@@ -10,6 +10,7 @@ from ..records import F64
 REFUTED = 0.01  # odds of the looks so far, if the target were where its tracker says, below which it is not
 ELSEWHERE_ODDS = 0.1  # of one look in which the box lies on something known to be another thing
 PRIOR_AWAKE = 0.3  # how far a detector is trusted that sees none of the other things it knew
+FOUND_ODDS, FOUND_AWAKE = 0.1, 0.7  # the same two of a target that its tracker alone has just found again
 
 
 class Corroboration:
@@ -32,8 +33,13 @@ class Corroboration:
     def restart(self) -> None:
         """The same target, shown to its tracker anew."""
         self.silent = 0  # looks in a row that did not confirm the box
-        self._odds = 1.0
+        self._odds, self._awake = 1.0, PRIOR_AWAKE
         self.on_another = False
+
+    def found_again(self) -> None:
+        """The target's tracker has found it again by itself, which errs more often than following does."""
+        self.restart()
+        self._odds, self._awake = FOUND_ODDS, FOUND_AWAKE
 
     def look(self, box_xyxy_px: F64, own: F64, others: F64, seen: F64) -> bool:
         """Whether the target is confirmed: (4,) box of its tracker, (0 or 1, 4) where its identity is predicted, (N, 4)
@@ -45,9 +51,9 @@ class Corroboration:
         if confirmed:
             self._hits += 1
             self._rate = self._hits / (self._looks + 2)
-            self.silent, self._odds = 0, 1.0
+            self.silent, self._odds, self._awake = 0, 1.0, PRIOR_AWAKE
         else:
-            awake = (float((_overlap(others, seen) > self._overlap_min).sum()) + PRIOR_AWAKE) / (len(others) + 1)
+            awake = (float((_overlap(others, seen) > self._overlap_min).sum()) + self._awake) / (len(others) + 1)
             self.silent += 1
             self._odds *= ELSEWHERE_ODDS if self.on_another else 1.0 - self._rate * awake
         return bool(confirmed)

@@ -8,7 +8,7 @@ the operator has to lock again).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from numpy.typing import ArrayLike
@@ -95,18 +95,18 @@ class TargetLock:
         self.doubted = False
 
     def update(self, frame: Frame, detections: Detections | None, others_xyxy_px: ArrayLike | None = None,
-               camera: CameraStep | None = None) -> None:
+               newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> None:
         """Follow the target into ``frame``; ``camera``: what the camera did since the last one.
 
         ``detections`` (at this frame's stamp) help to find it again, where it is not known that it is another
-        (``others_xyxy_px``).
+        (``others_xyxy_px``) or among the ``newcomers``.
         """
         self._stamp_ns = frame.stamp_ns
         following = self._state in ("ACQUIRING", "LOCKED") or self.searching
         if not following or self._tracker is None or self._track is None:
             return
         try:
-            track = self._tracker.update(frame, detections, others_xyxy_px, camera)
+            track = self._tracker.update(frame, detections, others_xyxy_px, newcomers, camera)
         except Exception as e:  # whatever an engine throws: the identities of the others must go on
             self._state = "FAILED"
             self._message = f"target tracker failed: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"

@@ -7,6 +7,7 @@ contrast refines the box; the peak's quality decides whether the frame is eviden
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,12 +20,14 @@ from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
+from .newcomers import Newcomers
 from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
-from .regain import Regain, Sought, moving_places
+from .regain import Regain, moving_places
 from .regions import RegionRegression
 from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
+from .sought import SLOWS_S, Sought
 from .target import TargetTrack, checked_start_box, same_picture
 
 F32 = NDArray[np.float32]
@@ -91,13 +94,14 @@ class LsartTracker:
         self._candidate = False  # something was seen in the last frame that may be the unseen target
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
+        self._newcomers = Newcomers(self._refinement) if self._refinement else None
         if self._refinement:
             self._refinement.start(picture, self._centre, self._size)
         self._learn(picture, first=True)
         return self._out.start(frame, box, track_id, class_id)
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
-               camera: CameraStep | None = None) -> Track:
+               newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:
         c, image = self._config, frame.image
         size = np.array(image.shape[1::-1], dtype=np.float64)
         if (size != self._image_size).any():
@@ -111,9 +115,17 @@ class LsartTracker:
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
+        if self._newcomers is not None and others_xyxy_px is not None:
+            others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *self._newcomers.dismissed(newcomers)]).reshape(-1, 4)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if self._unseen:
-            sight = sight or self._judged(picture, before, step, detections, others_xyxy_px, dt_s)
+            unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
+            if sight is None and detections is not None and self._newcomers is not None:
+                sought = Sought(*self._anchor, self._velocity, unseen_s)
+                came = self._newcomers.found(picture, sought, newcomers)
+                if came is not None and self._inside(came.xyxy_px) > 0.9:
+                    return self._begin_anew(frame, came)
+            sight = sight or self._judged(picture, before, step, others_xyxy_px, unseen_s)
             sight = self._going_on(sight, dt_s)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
@@ -130,15 +142,22 @@ class LsartTracker:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
-    def _judged(self, picture: Pyramid, before: U8, step: CameraStep, detections: Detections | None,
-                others: ArrayLike | None, dt_s: float) -> Sight | None:
+    def _begin_anew(self, frame: Frame, newcomer: Track) -> Track:
+        """The target is this newcomer, and looks as it looks now."""
+        track = self.start(frame, newcomer.xyxy_px, self._out.track.id, self._out.track.class_id)
+        self._velocity = newcomer.velocity_px_s.astype(np.float64)
+        return track
+
+    def _judged(self, picture: Pyramid, before: U8, step: CameraStep, others: ArrayLike | None,
+                unseen_s: float) -> Sight | None:
         """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
         other frame until there is a candidate."""
-        sought = Sought(self._centre, self._size, self._velocity, self._unseen * dt_s)
-        if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
+        if self._regain is None or unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
             return None
+        sought = Sought(self._centre, self._size, self._velocity, unseen_s)
         moving = moving_places(before, picture.image, step.cur_from_prev, sought) if step.reliable else []
-        found = self._regain.found(picture, sought, moving, detections, others)
+        known = np.zeros((0, 4)) if others is None else np.asarray(others, np.float64)
+        found = self._regain.found(picture, sought, moving, known)
         if found is None:
             return None
         return Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), self._config.quality_regain, vouched=True)
@@ -164,7 +183,7 @@ class LsartTracker:
         self._anchor = self._centre, self._size
         shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
         self._usual = self._usual + 0.1 * (shown - self._usual)
-        if self._frames % self._config.learn_every == 0 and self._inside() > 0.9:
+        if self._frames % self._config.learn_every == 0 and self._inside(self._box) > 0.9:
             self._learn(picture)
 
     def doubt(self) -> None:
@@ -176,10 +195,11 @@ class LsartTracker:
     def _box(self) -> F64:
         return np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
 
-    def _inside(self) -> float:
-        """Share of the box inside the image."""
-        corners = np.clip([self._centre - self._size / 2, self._centre + self._size / 2], 0, self._image_size)
-        return float(np.prod(corners[1] - corners[0]) / self._size.prod())
+    def _inside(self, box_xyxy_px: ArrayLike) -> float:
+        """Share of a box inside the image."""
+        corners = np.asarray(box_xyxy_px, np.float64).reshape(2, 2)
+        shown = np.clip(corners, 0, self._image_size)
+        return float(np.prod(shown[1] - shown[0]) / np.prod(corners[1] - corners[0]))
 
     def _report(self, frame: Frame, quality: float) -> Track:
         shown, self._shown = self._box if self._shown is None else self._shown, None
@@ -190,6 +210,8 @@ class LsartTracker:
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             if self._unseen:  # found again, where the next search begins
                 self._anchor = self._centre, self._size
+                if self._newcomers:
+                    self._newcomers.forget()
                 self._sights = 0 if self._renewed else self._sights
             self._unseen, self._candidate = 0, False
             return self._out.seen(frame, shown, quality)
@@ -221,7 +243,7 @@ class LsartTracker:
                 self._centre = carried + self._velocity * dt_s
                 self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
         if self._unseen:
-            self._velocity = self._velocity * np.exp(-dt_s / 4)
+            self._velocity = self._velocity * np.exp(-dt_s / SLOWS_S)
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, step
 

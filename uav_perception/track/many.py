@@ -115,7 +115,6 @@ class ManyTracker:
         young = np.flatnonzero((t.missed == 0) & (t.hits <= self._c.young_hits) & ~self._is_kept())
         if len(missing) and len(young):
             self._match_young(missing, young)
-        self._find_kept()
 
     def _match_young(self, missing: Rows, young: Rows) -> None:
         t = self._t
@@ -126,25 +125,6 @@ class ManyTracker:
             cost = cost + self._look_cost(t.look[missing[row]], t.look[young[column]])
         olds, news = assign(row, column, cost, self._c.cost_limit, (len(missing), len(young)))
         self._continue(missing[olds], young[news])
-
-    def _find_kept(self) -> None:
-        """The operator's target may come back where its motion did not lead: if it looks much like
-        itself, has its size, and no other does."""
-        t = self._t
-        described = t.look.any(axis=1)
-        kept = np.flatnonzero(self._is_kept() & (t.missed > 0) & described)
-        if not len(kept):
-            return
-        old = kept[0]
-        others = np.flatnonzero(t.confirmed & (t.missed == 0) & (t.born_ns > t.last_seen_ns[old]) & described)
-        unseen_s = max(0, (self.look_ns or 0) - int(t.last_seen_ns[old])) / 1e9
-        reach = kalman.sizes(t.mean[kept])[0] * (1.0 + self._c.relock_acceleration * unseen_s**2 / 2)
-        near = np.linalg.norm(t.mean[others, :2] - t.mean[old, :2], axis=1) <= reach
-        grown = np.abs(np.log(kalman.sizes(t.mean[others]) / kalman.sizes(t.mean[kept])))
-        strange = appearance.distance(t.look[kept], t.look[others])
-        like = others[near & (grown < 0.35) & (strange <= self._c.relock_strangeness / 2)]
-        if len(like) == 1:
-            self._continue(kept, like)
 
     def _continue(self, old: Rows, new: Rows) -> None:
         """``new`` are ``old`` seen again: one target each with the old identity and the new state."""
@@ -186,6 +166,13 @@ class ManyTracker:
         t = self._t
         known = t.confirmed & (t.missed < self._c.relock_looks) & (t.hits > self._c.young_hits)
         return set(t.id[known & (t.born_ns <= before_ns)].tolist())
+
+    def newcomers(self, since_ns: int) -> set[int]:
+        """Ids of what the last look saw and what was not there at ``since_ns``, or was not seen from before then until
+        later (the operator's target, where it seems to be back)."""
+        t = self._t
+        new = (t.born_ns > since_ns) | (self._is_kept() & (t.last_seen_ns > since_ns))
+        return set(t.id[new & (t.missed == 0)].tolist())
 
     def _be_born(self, columns: Rows, detections: Detections, looks: F32 | None) -> None:
         if not len(columns):

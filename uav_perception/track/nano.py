@@ -7,6 +7,7 @@ the one of SiamRPN++/NanoTrack: size-change penalty, cosine window, damped size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class NanoTracker:
         self._out.doubt()
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
-               camera: CameraStep | None = None) -> Track:
+               newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:
         if self._out.doubted or not self._out.accepts(frame):
             return self._out.without_evidence(frame, TrackState.LOST)
         search = self._features(frame, SEARCH_PX, SEARCH_PX / TEMPLATE_PX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -39,7 +40,7 @@ class OpenCvTracker:
         self._out.doubt()
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
-               camera: CameraStep | None = None) -> Track:
+               newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:
         if self._out.doubted or not self._out.accepts(frame) or frame.image.shape != self._size:
             return self._out.without_evidence(frame, TrackState.LOST)
         found, box = self._tracker.update(frame.image)

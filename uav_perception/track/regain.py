@@ -7,18 +7,15 @@ frame's object, and the object's look, remembered from all frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..geometry import box_iou
-from ..records import F32, F64, U8, Detections
+from ..records import F32, F64, U8
 from . import appearance
 from .pyramid import Pyramid
 from .refine import BoxRefinement
-from .search import REACH, near_detections
+from .sought import Found, Sought, log_odds
 
 TARGET_PX = 12  # side of the target in the pictures that motion is looked for in
 MOTION_MIN = 12.0  # grey levels
@@ -29,44 +26,8 @@ PER_LOGIT, PER_DISTANCE, AT_ZERO = 0.47, -1.87, -1.74
 PER_REACH = -1.5  # ... and at the end of its reach
 SURE, MARGIN = 1.5, 0.7  # log odds at which one look is enough, and by which the next best must be less likely
 LARGER = 1.5  # times as large as expected is something else; smaller is what has not come out yet
-LOOKED_AT, JUDGED = 6, 3  # moving places, and detections, that are looked at; the most alike of all that are judged
+LOOKED_AT, JUDGED = 6, 3  # moving places that are looked at; the most alike of them that are judged
 PATIENCE, LIKELY = 5, -0.7  # so many looks at the same thing are enough with this mean
-
-
-@dataclass(frozen=True)
-class Sought:
-    """The target is predicted at ``centre`` px, of ``size`` (w, h) px, after ``unseen_s`` s with ``velocity`` px/s."""
-
-    centre: F64
-    size: F64
-    velocity: F64
-    unseen_s: float
-
-    @property
-    def side_px(self) -> float:
-        return float(np.sqrt(self.size.prod()))
-
-    @property
-    def reach(self) -> float:
-        """Target sizes within which it may be, if it turned."""
-        return REACH + (1.0 + float(np.linalg.norm(self.velocity)) / self.side_px) * self.unseen_s
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is at ``centre``, of ``size`` (w, h) px, is the target with these log odds."""
-
-    centre: F64
-    size: F64
-    odds: float
-
-    @property
-    def box(self) -> F64:
-        return _box(self.centre, self.size)
-
-
-def _box(centre: F64, size: F64) -> F64:
-    return np.concatenate([centre - size / 2, centre + size / 2])
 
 
 class Regain:
@@ -90,17 +51,14 @@ class Regain:
         known = self._look / max(float(np.linalg.norm(self._look)), 1e-6)
         return float(appearance.distance(known, appearance.describe(picture.image, box))[0])
 
-    def found(self, picture: Pyramid, sought: Sought, moving: list[F64], detections: Detections | None,
-              others_xyxy_px: ArrayLike | None) -> Found | None:
-        """The target at its predicted place, at ``moving`` places or at detections of its size; None where nothing is
-        plainly it. ``others_xyxy_px`` (N, 4) are known to be something else."""
-        near = [*((place, sought.size) for place in moving[:LOOKED_AT]),
-                *near_detections(sought.centre, sought.size, sought.reach, detections)[:LOOKED_AT]]
-        near.sort(key=lambda place: self.strangeness(picture, _box(*place)))  # a look costs a tenth of a judgement
-        places = [(sought.centre, sought.size), *near[:JUDGED]]
-        likely = [f for f in (self._judged(picture, sought, *place) for place in places) if f is not None]
-        if others_xyxy_px is not None:
-            likely = [f for f in likely if not (box_iou(f.box, np.asarray(others_xyxy_px)) > 0.4).any()]
+    def found(self, picture: Pyramid, sought: Sought, moving: list[F64], others_xyxy_px: F64) -> Found | None:
+        """The target at its predicted place or at ``moving`` places; None where nothing is plainly it.
+        ``others_xyxy_px`` (N, 4) are known to be something else."""
+        places = [Found(place, sought.size, 0.0) for place in moving]
+        near = [p for p in places if not _is_one_of(p, others_xyxy_px)][:LOOKED_AT]
+        near.sort(key=lambda place: self.strangeness(picture, place.box))  # a tenth of a judgement's cost
+        seen = [self._judged(picture, sought, place) for place in (sought.centre, *(p.centre for p in near[:JUDGED]))]
+        likely = [f for f in seen if f is not None and not _is_one_of(f, others_xyxy_px)]
         best = max(likely, key=lambda f: f.odds, default=None)
         if best is None or any(f.odds > best.odds - MARGIN and box_iou(f.box, best.box)[0, 0] < 0.3 for f in likely):
             return None
@@ -116,21 +74,25 @@ class Regain:
         self._suspect = Found(best.centre, best.size, mean)
         return mean
 
-    def _judged(self, picture: Pyramid, sought: Sought, centre: F64, size: F64) -> Found | None:
+    def _judged(self, picture: Pyramid, sought: Sought, place: F64) -> Found | None:
         """What is near a place; None where nothing is that could be the target."""
-        measured = self._refinement.measure(picture, centre, size)
-        if measured is not None and np.abs(measured.centre - centre).max() > 0.15 * size.min():
+        size = sought.size
+        measured = self._refinement.measure(picture, place, size)
+        if measured is not None and np.abs(measured.centre - place).max() > 0.15 * size.min():
             measured = self._refinement.measure(picture, measured.centre, size)  # with what is there in the middle
         if measured is None or measured.present < 0.5:
             return None
         seen = Found(measured.centre, measured.edges[2:] - measured.edges[:2], 0.0)
-        far = float(np.linalg.norm(seen.centre - sought.centre)) / (sought.reach * sought.side_px)
+        far = sought.far(seen.centre)
         if far > 1 or seen.size.prod() > LARGER**2 * size.prod():
             return None
-        present = min(max(measured.present, 1e-4), 1 - 1e-4)
-        odds = (PER_LOGIT * float(np.log(present / (1 - present))) + PER_DISTANCE * self.strangeness(picture, seen.box)
-                + AT_ZERO)
-        return Found(seen.centre, seen.size, odds + PER_REACH * far**2)
+        odds = (PER_LOGIT * log_odds(measured.present) + PER_DISTANCE * self.strangeness(picture, seen.box) + AT_ZERO
+                + PER_REACH * far**2)
+        return Found(seen.centre, seen.size, odds)
+
+
+def _is_one_of(found: Found, others_xyxy_px: F64) -> bool:
+    return bool((box_iou(found.box, others_xyxy_px) > 0.4).any())
 
 
 def moving_places(before: U8, image: U8, cur_from_prev: F64, sought: Sought) -> list[F64]:

@@ -68,7 +68,11 @@ class Tracker:
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         known = self._identities(frame.stamp_ns)
-        self._lock.update(frame, self._carried(usable, frame), known[1], step if self._c.camera_motion else None)
+        searched = self._lock.searching
+        self._lock.update(frame, self._carried(usable, frame), known[1], self._newcomers(frame.stamp_ns),
+                          step if self._c.camera_motion else None)
+        if searched and self._lock.status.state == "LOCKED":
+            self._corroboration.found_again()
         if usable is not None:
             if usable.stamp_ns != frame.stamp_ns:
                 known = self._identities(usable.stamp_ns)
@@ -239,6 +243,14 @@ class Tracker:
         others = [t.xyxy_px for t in tracks if t.id != locked_id and t.id in known]
         return _boxes(own), _boxes(others)
 
+    def _newcomers(self, stamp_ns: int) -> tuple[Track, ...]:
+        """What came into sight since the target, which is searched for, was last seen; as it is at ``stamp_ns``."""
+        if not self._lock.searching:
+            return ()
+        status = self._lock.status
+        new = self._many.newcomers(status.stamp_ns - status.age_ns)
+        return tuple(t for t in self._many_at(stamp_ns) if t.id in new) if new else ()
+
     def _many_at(self, stamp_ns: int) -> tuple[Track, ...]:
         frame = self._newest()
         return self._many.tracks(stamp_ns, *self._since_look(stamp_ns), _size_px(frame), frame.frame_id)
@@ -263,7 +275,7 @@ class Tracker:
         searching = self._lock.searching and seen_since and status.age_ns >= self._c.relock_after_s * 1e9
         astray = (status.state == "LOCKED" and status.track is not None
                   and self._corroboration.silent >= self._c.relock_looks
-                  and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < 0.1)
+                  and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
         if searching or astray:
             self._corroboration.restart()
             with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
