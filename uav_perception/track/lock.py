@@ -90,6 +90,10 @@ class TargetLock:
             self._track, self._state = replace(self._track, state=TrackState.OCCLUDED), "OCCLUDED"
             self.doubted = True
 
+    def may_be(self, track: Track) -> bool:
+        """Whether the target, out of sight, can have come to where this track is."""
+        return self._tracker is None or self._tracker.may_be(track)
+
     def corroborate(self) -> None:
         """Something else sees the target where its tracker does."""
         self.doubted = False

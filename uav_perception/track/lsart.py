@@ -20,7 +20,7 @@ from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
-from .newcomers import Newcomers
+from .newcomers import ASTRAY, Newcomers, astray
 from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
 from .regain import Regain, moving_places
@@ -119,13 +119,11 @@ class LsartTracker:
             others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *self._newcomers.dismissed(newcomers)]).reshape(-1, 4)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if self._unseen:
-            unseen_s = (frame.stamp_ns - self._out.track.last_seen_ns) * 1e-9
             if sight is None and detections is not None and self._newcomers is not None:
-                sought = Sought(*self._anchor, self._velocity, unseen_s)
-                came = self._newcomers.found(picture, sought, newcomers)
+                came = self._newcomers.found(picture, self._sought(frame.stamp_ns), newcomers)
                 if came is not None and self._inside(came.xyxy_px) > 0.9:
-                    return self._begin_anew(frame, came)
-            sight = sight or self._judged(picture, before, step, others_xyxy_px, unseen_s)
+                    return self._begin_anew(frame, came.xyxy_px, came.velocity_px_s)
+            sight = sight or self._judged(picture, before, step, others_xyxy_px, frame.stamp_ns)
             sight = self._going_on(sight, dt_s)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
@@ -142,19 +140,19 @@ class LsartTracker:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
-    def _begin_anew(self, frame: Frame, newcomer: Track) -> Track:
-        """The target is this newcomer, and looks as it looks now."""
-        track = self.start(frame, newcomer.xyxy_px, self._out.track.id, self._out.track.class_id)
-        self._velocity = newcomer.velocity_px_s.astype(np.float64)
+    def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike) -> Track:
+        """The target is in this box, and looks as it looks now."""
+        track = self.start(frame, box_xyxy_px, self._out.track.id, self._out.track.class_id)
+        self._velocity = np.asarray(velocity_px_s, np.float64)
         return track
 
     def _judged(self, picture: Pyramid, before: U8, step: CameraStep, others: ArrayLike | None,
-                unseen_s: float) -> Sight | None:
+                stamp_ns: int) -> Sight | None:
         """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
         other frame until there is a candidate."""
-        if self._regain is None or unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
+        sought = replace(self._sought(stamp_ns), centre=self._centre, size=self._size)
+        if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
             return None
-        sought = Sought(self._centre, self._size, self._velocity, unseen_s)
         moving = moving_places(before, picture.image, step.cur_from_prev, sought) if step.reliable else []
         known = np.zeros((0, 4)) if others is None else np.asarray(others, np.float64)
         found = self._regain.found(picture, sought, moving, known)
@@ -191,6 +189,13 @@ class LsartTracker:
         self._confidence.doubt()
         self._unseen = max(1, self._unseen)
 
+    def may_be(self, track: Track) -> bool:
+        return astray(self._sought(track.stamp_ns), track) < ASTRAY
+
+    def _sought(self, stamp_ns: int) -> Sought:
+        """The target where it would be if it had gone on since it was last seen."""
+        return Sought(*self._anchor, self._velocity, (stamp_ns - self._out.track.last_seen_ns) * 1e-9)
+
     @property
     def _box(self) -> F64:
         return np.concatenate([self._centre - self._size / 2, self._centre + self._size / 2])
@@ -209,10 +214,11 @@ class LsartTracker:
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             if self._unseen:  # found again, where the next search begins
+                if self._renewed and self._inside(self._box) > 0.9:
+                    return self._begin_anew(frame, self._box, self._velocity)
                 self._anchor = self._centre, self._size
                 if self._newcomers:
                     self._newcomers.forget()
-                self._sights = 0 if self._renewed else self._sights
             self._unseen, self._candidate = 0, False
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:

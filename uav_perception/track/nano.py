@@ -58,6 +58,9 @@ class NanoTracker:
     def doubt(self) -> None:
         self._out.doubt()
 
+    def may_be(self, track: Track) -> bool:
+        return True  # it knows no motion
+
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
                newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:
         if self._out.doubted or not self._out.accepts(frame):

@@ -25,6 +25,7 @@ LOOKS, LOOKED_AT_S = 3, 0.25  # that many and that long: before, its velocity is
 MEMORY = 6  # looks that count
 SIZE_RATIO = 2.0  # what is so many times larger or smaller is something else
 BORDER = 0.3  # target sizes
+ASTRAY = 2.0  # what is farther off its way is not the target, whatever it looks like
 AT_ONCE = 4  # newcomers that are looked at in one frame
 
 

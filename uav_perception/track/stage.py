@@ -33,6 +33,9 @@ from .many import ManyTracker
 from .target import checked_start_box, same_picture
 
 
+BESIDE = 0.05  # overlap from which a detection may be of the same thing
+
+
 class Tracker:
     """``TrackerStage`` of the package."""
 
@@ -224,7 +227,8 @@ class Tracker:
             elif self._corroboration.refuted:
                 self._lock.doubt()
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
-            if confirmed or not elsewhere:
+            beside = not confirmed and (box_iou(locked.xyxy_px, seen) > BESIDE).any()  # it may be sliding off its target
+            if confirmed or not (elsewhere or beside):
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
         if looks is None and not self.shed:
             frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
@@ -272,7 +276,8 @@ class Tracker:
         if track is None or not self._many.vouched(track.id):
             return
         seen_since = track.last_seen_ns > frame.stamp_ns - status.age_ns
-        searching = self._lock.searching and seen_since and status.age_ns >= self._c.relock_after_s * 1e9
+        searching = (self._lock.searching and seen_since and status.age_ns >= self._c.relock_after_s * 1e9
+                     and self._lock.may_be(track))
         astray = (status.state == "LOCKED" and status.track is not None
                   and self._corroboration.silent >= self._c.relock_looks
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
