@@ -158,7 +158,7 @@ def drawn_cases(footage: Footage) -> Iterator[Case]:
             drawn.append(np.where(mask[:, :, None] > 0, cover, image))
             seen.append(_uncovered(footage.box[k], mask))
             others.append(np.array([o for o in footage.others[k] if _uncovered(o, mask) > 0.5]).reshape(-1, 4))
-        for first, again in _gaps(np.array(seen), t[lead:tail]):
+        for first, again in _gaps(np.array(seen), t[lead:tail], MIN_S):
             if t[lead + first] - LEAD_S < t[lead]:
                 continue
             start = int(np.searchsorted(t, t[lead + first] - LEAD_S)) - lead

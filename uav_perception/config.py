@@ -92,7 +92,6 @@ class TrackerConfig(Checked, section="tracker"):
     relock_looks: int = param(3, "... after so many looks in a row that found its identity", lo=1, hi=100)
     relock_strangeness: float = param(0.4, "... and only if it looks like itself: largest appearance distance", lo=0.0,
                                       hi=2.0)
-    relock_acceleration: float = param(2.0, "an unseen locked target strays from its path so fast, sizes/s^2", lo=0.0, hi=100.0)
     relock_max_s: float = param(5.0, "the identity of a locked target is held this long without sight of it, s", lo=0.0,
                                 hi=600.0)
     history_s: float = param(1.5, "detections this much older than the frame are refused, s", lo=0.05, hi=10.0)

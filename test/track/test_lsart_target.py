@@ -14,8 +14,9 @@ from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
-from uav_perception.track.regain import Found, Regain
+from uav_perception.track.regain import Regain
 from uav_perception.track.scale import AxisFilter
+from uav_perception.track.sought import Found
 from uav_perception.track.trackers import TARGET_TRACKERS, make_target_tracker
 
 STEP_NS = 33_000_000
@@ -205,7 +206,7 @@ def test_a_target_that_only_the_judgement_knows_is_found_again_in_successive_fra
     for k in range(1, 11):
         tracker.update(at(k, scene(picture, (160, 120))))
 
-    def found(self, picture, sought, moving, detections, others):
+    def found(self, picture, sought, moving, others):
         asked.append(sought.centre)
         return Found(np.array([190.0, 130.0]), np.array([60.0, 40.0]), 2.0) if lasting or len(asked) == 1 else None
 

@@ -207,23 +207,19 @@ def test_identity_the_operator_locked_is_held_longer():
         assert (1 in run.states(round(4.9 * S))) is same
 
 
-def test_the_operators_target_is_found_by_its_look_where_motion_did_not_lead():
-    """It turns while hidden. One newcomer looks like it: taken. Two that look alike: nobody is."""
-    looks = np.eye(3, 8, dtype=np.float32)
-    for others, same in ((looks[1:2], True), (looks[:1], False)):
-        many = ManyTracker(replace(CONFIG, appearance_weight=8.0))
-        many.kept_id = 1
-        for k in range(40):
-            many.advance(k * S // 10, np.eye(3))
-            if k < 10:
-                many.look(seen(k / 10, car(100 + 9 * k)), looks[:1])
-            elif k < 25:
-                many.look(seen(k / 10), None)
-            else:
-                many.look(seen(k / 10, car(190, 100 + 2 * k), car(240, 200)), np.concatenate([looks[:1], others]))
-        states = {t.id: t.xyxy_px[0] for t in many.tracks(39 * S // 10, np.eye(3), True, (640, 480))
-                  if t.state is TrackState.TRACKED}
-        assert bool(1 in states and abs(states[1] - 190) < 3) is same
+def test_newcomers_are_who_was_not_there_and_is_seen_now():
+    many = ManyTracker(CONFIG)
+    many.kept_id = 1
+    boxes = {1: car(100), 2: car(300), 3: car(500)}
+    for k in range(30):
+        there = {1: k < 10 or k >= 20, 2: k < 25, 3: k >= 15}
+        many.advance(k * S // 10, np.eye(3))
+        many.look(seen(k / 10, *(boxes[i] for i, seen_now in there.items() if seen_now)), None)
+        if k == 19:
+            assert many.newcomers(S) == {3}
+    assert many.newcomers(S) == {1, 3}  # the operator's has come back
+    assert many.newcomers(-1) == {1, 3}  # 2 is out of sight
+    assert many.newcomers(2 * S) == {1}
 
 
 def test_records_of_a_crowd_are_those_of_each():

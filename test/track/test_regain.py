@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import pytest
 
-from uav_perception.records import Detections
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
-from uav_perception.track.regain import LIKELY, PATIENCE, SURE, Regain, Sought, moving_places
+from uav_perception.track.regain import LIKELY, PATIENCE, SURE, Regain, moving_places
+from uav_perception.track.sought import Sought
 
 RNG = np.random.default_rng(3)
 GROUND = cv2.GaussianBlur(RNG.integers(60, 200, (480, 640, 3)).astype(np.uint8), (0, 0), 3)
 SIZE = np.array([40.0, 24.0])
 HOME = np.array([300.0, 200.0])
-NOTHING = Detections(0, np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+NOBODY = np.zeros((0, 4))
 
 
 def around(*centres):
@@ -35,28 +34,27 @@ class Sees(BoxRefinement):
         return Measured(around(centre)[0], np.full(4, 0.1), 0.0)
 
 
-def looks(things, times=1, moving=(), detections=NOTHING, others=None, unseen_s=2.0):
+def looks(things, times=1, moving=(), others=NOBODY, unseen_s=2.0):
     """What is found in each of so many looks; everything looks alike to the eye."""
     picture = Pyramid(np.full((480, 640, 3), 90, np.uint8))
     regain = Regain(Sees(things))
     regain.remember(picture, around(HOME)[0])
     sought = Sought(HOME, SIZE, np.zeros(2), unseen_s)
     moving = [np.array(m, np.float64) for m in moving]
-    return [regain.found(picture, sought, moving, detections, others) for _ in range(times)]
+    return [regain.found(picture, sought, moving, others) for _ in range(times)]
 
 
 NEAR = (330.0, 215.0)
 
 
-@pytest.mark.parametrize("hint", [{"moving": [NEAR]}, {"detections": Detections(0, around(NEAR), [0.9], [2])}], ids=str)
-def test_what_moves_or_is_detected_within_reach_is_recognised(hint):
-    (found,) = looks([(NEAR, 0.9999)], **hint)
+def test_what_moves_within_reach_is_recognised():
+    (found,) = looks([(NEAR, 0.9999)], moving=[NEAR])
     np.testing.assert_allclose(found.centre, NEAR)
     np.testing.assert_allclose(found.size, SIZE)
     assert found.odds > SURE
     assert looks([(NEAR, 0.9999)]) == [None]  # where nothing points, nobody looks
-    assert looks([(NEAR, 0.3)], **hint) == [None]
-    assert looks([(NEAR, 0.9999)], others=around(NEAR), **hint) == [None]  # it is known to be another
+    assert looks([(NEAR, 0.3)], moving=[NEAR]) == [None]
+    assert looks([(NEAR, 0.9999)], moving=[NEAR], others=around(NEAR)) == [None]  # it is known to be another
 
 
 def test_of_many_moving_things_the_most_alike_are_judged():
@@ -68,7 +66,7 @@ def test_of_many_moving_things_the_most_alike_are_judged():
     regain = Regain(Sees([(NEAR, 0.9999)]))
     regain.remember(Pyramid(image), around(HOME)[0])
     sought = Sought(HOME, SIZE, np.zeros(2), 2.0)
-    found = regain.found(Pyramid(image), sought, [*elsewhere, np.array(NEAR)], NOTHING, None)
+    found = regain.found(Pyramid(image), sought, [*elsewhere, np.array(NEAR)], NOBODY)
     np.testing.assert_allclose(found.centre, NEAR)
 
 
@@ -86,7 +84,7 @@ def test_what_is_much_larger_is_something_else():
         picture = Pyramid(np.full((480, 640, 3), 90, np.uint8))
         regain.remember(picture, around(HOME)[0])
         sought = Sought(HOME, SIZE, np.zeros(2), 2.0)
-        assert (regain.found(picture, sought, [np.array(NEAR)], NOTHING, None) is not None) == taken
+        assert (regain.found(picture, sought, [np.array(NEAR)], NOBODY) is not None) == taken
 
 
 def test_nothing_beyond_reach_is_the_target():

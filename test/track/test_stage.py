@@ -292,12 +292,15 @@ class _Blind:
         self.started_ns = frame.stamp_ns
         return self.track
 
-    def update(self, frame, detections=None, others_xyxy_px=None, camera=None):
+    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
         sees = frame.stamp_ns - self.started_ns < S // 2
         self.track = replace(self.track, stamp_ns=frame.stamp_ns,
                              state=TrackState.TRACKED if sees else TrackState.OCCLUDED,
                              last_seen_ns=frame.stamp_ns if sees else self.track.last_seen_ns)
         return self.track
+
+    def may_be(self, track):
+        return True
 
 
 @pytest.mark.parametrize("detector_sees", [True, False])
@@ -314,7 +317,7 @@ def test_the_detector_shows_the_tracker_its_target_again(detector_sees):
 class _Astray(_Blind):
     """A target tracker that says it is sure and slides away."""
 
-    def update(self, frame, detections=None, others_xyxy_px=None, camera=None):
+    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
         self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=self.track.xyxy_px - [0, 6, 0, 6],
                              last_seen_ns=frame.stamp_ns)
         return self.track
@@ -334,7 +337,7 @@ class _Sure(_Blind):
 
     doubts = 0
 
-    def update(self, frame, detections=None, others_xyxy_px=None, camera=None):
+    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
         box = np.asarray(Scene().box(frame.stamp_ns / S - 10), np.float32)
         self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=box, last_seen_ns=frame.stamp_ns)
         return self.track
@@ -371,7 +374,7 @@ class _Breaking:
     def start(self, frame, box_xyxy_px, track_id=0, class_id=-1):
         return Track(frame.stamp_ns, track_id, TrackState.TRACKED, box_xyxy_px, (0, 0), 1.0, class_id, frame.stamp_ns)
 
-    def update(self, frame, detections=None, others_xyxy_px=None, camera=None):
+    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
         raise RuntimeError("CUDA error 700\nand more")
 
 

@@ -30,8 +30,9 @@ class TargetTracker(Protocol):
     ``update`` never raises on bad frames: it says OCCLUDED or LOST. The returned track's ``score`` is its quality
     0..1 and ``last_seen_ns`` the last frame whose image supported the box. ``detections`` help to find a lost target;
     ``others_xyxy_px`` (N, 4) are known to be something else, while ``newcomers`` came into sight since the target was
-    last seen; ``camera`` is what the camera did since the last frame, where it is measured already (then for every frame). ``doubt`` says that what it holds is not its target.
-    ``may_be`` tells whether the target, out of sight, can have come to where a track is.
+    last seen; ``camera`` is what the camera did since the last frame, where it is measured already (then for every
+    frame). ``doubt`` says that what it holds is not its target. ``may_be`` tells whether the target, out of sight, can
+    have come to where a track is.
     """
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track: ...

@@ -116,7 +116,8 @@ class LsartTracker:
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         if self._newcomers is not None and others_xyxy_px is not None:
-            others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *self._newcomers.dismissed(newcomers)]).reshape(-1, 4)
+            dismissed = self._newcomers.dismissed(newcomers)
+            others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *dismissed]).reshape(-1, 4)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
         if self._unseen:
             if sight is None and detections is not None and self._newcomers is not None:

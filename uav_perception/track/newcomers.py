@@ -1,8 +1,8 @@
 """Is one of the things that came into sight since the target was lost the target?
 
-Who comes out from behind something has often turned, and looks unlike itself. But things do not leap: the way from where
-the target vanished to where a newcomer is seen takes about the mean of the two velocities times the time between. And
-what comes in at the border of the picture was not behind anything.
+Who comes out from behind something has often turned, and looks unlike itself. But things do not leap: the way from
+where the target vanished to where a newcomer is seen takes about the mean of the two velocities times the time between.
+And what comes in at the border of the picture was not behind anything.
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ from .lock import TargetLock
 from .many import ManyTracker
 from .target import checked_start_box, same_picture
 
-
 BESIDE = 0.05  # overlap from which a detection may be of the same thing
 
 
@@ -227,7 +226,7 @@ class Tracker:
             elif self._corroboration.refuted:
                 self._lock.doubt()
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
-            beside = not confirmed and (box_iou(locked.xyxy_px, seen) > BESIDE).any()  # it may be sliding off its target
+            beside = not confirmed and (box_iou(locked.xyxy_px, seen) > BESIDE).any()  # sliding off it?
             if confirmed or not (elsewhere or beside):
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
         if looks is None and not self.shed:
