@@ -1,0 +1,29 @@
+"""The occlusions that the benchmark of the lock draws: of a target's whole way, and told truly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench._hidden import HIDDEN, MAX_S, MIN_S, Footage, drawn_cases
+
+RNG = np.random.default_rng(1)
+
+
+def test_a_drawn_cover_hides_the_target_for_as_long_as_is_said():
+    ground, n = RNG.integers(90, 110, (240, 320, 3)).astype(np.uint8), 105
+    left = 20.0 + 2.5 * np.arange(n)
+    box = np.stack([left, np.full(n, 100.0), left + 24, np.full(n, 116.0)], axis=1)
+    images = [ground.copy() for _ in range(n)]
+    for image, (x1, y1, x2, y2) in zip(images, box.astype(int), strict=True):
+        image[y1:y2, x1:x2] = (20, 20, 240)
+    stamps = [round(k * 1e9 / 15) for k in range(n)]
+    footage = Footage("car", stamps, [lambda i=i: i for i in images], [np.eye(3)] * n, box, np.ones(n, bool),
+                      [np.array([[5.0, 5, 20, 15]])] * n)
+    cases = list(drawn_cases(footage))
+    assert cases
+    for case in cases:
+        hidden = case.visibility <= HIDDEN
+        assert MIN_S <= hidden.sum() / 15 <= MAX_S and case.visibility[0] == case.visibility[-1] == 1
+        for image, (x1, y1, x2, y2), share in zip(case.images, case.box.astype(int), case.visibility, strict=True):
+            red = (image[y1:y2, x1:x2] == (20, 20, 240)).all(axis=2).mean()
+            assert abs(red - share) < 0.15
