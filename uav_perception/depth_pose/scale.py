@@ -28,6 +28,7 @@ class Plane:
 NEAR = 0.04  # of the camera's height: distance from the plane at which a point no longer belongs
 AS_MOUNTED_RAD = 0.07  # tilt against the mounting that needs no explanation
 TILTED_WORTH = 0.3  # support of a plane tilted by much more, for the same points: an aircraft does lean
+MOUNTING = 0.3  # how firmly the mounting holds a plane that lies about so, camera heights^2 of the points' spread
 
 
 def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, seed: int = 0) -> Plane | None:
@@ -52,8 +53,7 @@ def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, 
     if not legal.any():
         return None
     normals, height = normals[legal], height[legal]
-    tilt = np.arccos(np.clip(normals @ up, -1, 1))
-    worth = TILTED_WORTH + (1 - TILTED_WORTH) * np.exp(-0.5 * (tilt / AS_MOUNTED_RAD) ** 2)
+    worth = TILTED_WORTH + (1 - TILTED_WORTH) * _as_mounted(normals @ up)
     best = int((worth * _belonging(normals @ points.T + height[:, None], height[:, None]).sum(1)).argmax())
     normal, level = normals[best], float(height[best])
     for _ in range(4):
@@ -62,7 +62,9 @@ def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, 
             return None
         middle = weight @ points / weight.sum()
         spread = points - middle
-        fitted = np.linalg.eigh((spread * weight[:, None]).T @ spread)[1][:, 0]
+        held = MOUNTING * weight.sum() * level**2 * _as_mounted(normal @ up)
+        scatter = (spread * weight[:, None]).T @ spread + held * (np.eye(3) - np.outer(up, up))
+        fitted = np.linalg.eigh(scatter)[1][:, 0]
         fitted = fitted * np.sign(fitted @ up)
         if fitted @ up < np.cos(tilt_max_rad) or -(fitted @ middle) <= 0:
             return None
@@ -72,6 +74,11 @@ def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, 
     if not inlier.any():
         return None
     return Plane(normal, level, int(inlier.sum()), float(1.48 * np.median(distance[inlier])))
+
+
+def _as_mounted(cosine: F64 | float) -> F64:
+    """0..1: how far planes with this cosine of the tilt against the mounting lie as it has them."""
+    return np.asarray(np.exp(-0.5 * (np.arccos(np.clip(cosine, -1, 1)) / AS_MOUNTED_RAD) ** 2))
 
 
 def _belonging(distance: F64, height: F64 | float) -> F64:
