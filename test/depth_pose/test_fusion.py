@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
+from uav_perception.depth_pose import fusion
 from uav_perception.depth_pose.fusion import fuse, laid_on_level
 from uav_perception.depth_pose.products import FARTHEST, level_plane
 from uav_perception.records import F32
@@ -108,3 +109,17 @@ def test_before_there_are_points_the_network_stands_on_level_ground(down_deg: fl
     ground = (level > 2 * FARTHEST) & (scene == level)
     assert np.abs(found / scene - 1)[ground].mean() < 0.01
     assert np.abs(found[house] / scene[house] - 1).mean() < 0.25  # straight down nothing tells of its contrast
+
+
+def test_ground_that_is_told_is_believed_where_many_points_lie_on_it():
+    """Half of the points lie on hedges and cars, on a plane of their own that is better populated."""
+    rng, ground, roofs = np.random.default_rng(3), np.array([0.0, 1.2, 0.1]), np.array([0.0, 1.5, 0.2])
+    uv = rng.random((200, 2)) * [1.0, 0.8] + [0.0, 0.2]
+    a = np.column_stack([uv, np.ones(len(uv))])
+    on_ground = rng.random(len(uv)) < 0.42
+    rho = np.where(on_ground, a @ ground, a @ roofs) * np.exp(rng.normal(0, 0.01, len(uv)))
+    row = (np.array([[0.5, 0.97, 1.0], [0.1, 0.9, 1.0]]) @ ground)
+    for told, right in ((ground, True), (np.array([0.0, 3.0, 0.5]), False), (None, False)):
+        plane = fusion._ground(uv, rho, np.ones(len(uv)), 120, 160, told)
+        seen = np.exp(plane.log[[116, 107], [80, 16]])
+        assert bool(np.abs(seen / row - 1).max() < 0.02) is right

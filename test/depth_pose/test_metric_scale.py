@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from uav_perception.depth_pose.scale import MetricScale, Plane, fit_ground
 from uav_perception.geometry import so3_exp
-from uav_perception.records import Scale
+from uav_perception.records import CameraModel, Scale
 
 UP = np.array([0.0, -1.0, 0.0])  # optical axes: y down
 
@@ -109,3 +109,13 @@ def test_navigation_needs_real_motion() -> None:
         scale.add_navigation(k * 10**8, [0.5 * k, 0, 0], np.array([0.1 * k, 0, 0]))
         scale.settle(k * 10**8)
     assert scale.metres_per_unit == pytest.approx(5.0, rel=0.05)
+
+
+def test_the_ground_is_linear_in_the_image_of_its_inverse_depth():
+    camera = CameraModel(np.array([[400.0, 0, 310], [0, 420, 250], [0, 0, 1]]), np.zeros(5), 640, 480)
+    tilted = Plane(np.array([0.1, -0.9, -0.42]) / np.linalg.norm([0.1, -0.9, -0.42]), 7.0, 0, 0.0)
+    px = np.array([[5.0, 470], [320, 400], [600, 300]])
+    rays = np.column_stack([(px - [310, 250]) / [400, 420], np.ones(3)])
+    depth = -tilted.height / (rays @ tilted.normal)
+    uv = (px + 0.5) / [640, 480]
+    np.testing.assert_allclose(np.column_stack([uv, np.ones(3)]) @ tilted.inverse_depth(camera), 1 / depth)

@@ -64,17 +64,33 @@ class Data:
         return cls(np.concatenate(images), np.concatenate(depth))
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """RGB 0..255 (count, 3, H, W) mirrored, of changed light, and depth (count, 1, H, W)."""
+        """RGB 0..255 (count, 3, H, W) mirrored, cut and of changed light, and depth (count, 1, H, W)."""
         chosen = rng.integers(len(self.images), size=count)
         image, depth = planes(self.images[chosen]), torch.from_numpy(self.depth[chosen].astype(np.float32))[:, None]
         mirrored = torch.from_numpy(rng.random(count) < 0.5).view(count, 1, 1, 1)
         image, depth = (torch.where(mirrored, a.flip(-1), a) for a in (image, depth))
+        image, depth = zoomed(image, depth, rng)
         return augmented(image, rng), depth
 
 
 def planes(images: U8) -> Tensor:
     """(N, 3, H, W) RGB of (N, H, W, 3) BGR."""
     return torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))).float()
+
+
+def zoomed(images: Tensor, depth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A random part of most pictures (N, 3, H, W) and depths (N, 1, H, W), made as large as the whole: as other lenses
+    and other pitches would show it. Depth stays, for it is learnt up to a factor."""
+    h, w = images.shape[2:]
+    for image, far in zip(images, depth, strict=True):
+        if rng.random() < 0.3:
+            continue
+        rows, cols = (round(n * rng.uniform(0.55, 1.0)) for n in (h, w))
+        top, left = int(rng.integers(h - rows + 1)), int(rng.integers(w - cols + 1))
+        part = (slice(None), slice(top, top + rows), slice(left, left + cols))
+        image[:] = F.interpolate(image[part][None], (h, w), mode="bilinear", align_corners=False)[0]
+        far[:] = F.interpolate(far[part][None], (h, w), mode="nearest")[0]
+    return images, depth
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -40,7 +40,7 @@ from .motion_mask import MaskNetwork, MotionMask, near_moving
 from .odometry import Odometry, Step
 from .photometric import align
 from .products import level_plane, object_velocity, rigid_flow, scaled_camera
-from .scale import MetricScale, fit_ground
+from .scale import MetricScale, Plane, fit_ground
 from .two_view import Motion
 
 
@@ -101,10 +101,11 @@ class DepthPose:
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
-        depth_run, depth_valid = self._dense(disparity, step, camera, small_camera)
+        ground = self._ground(step)
+        depth_run, depth_valid = self._dense(disparity, step, ground, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
-        jumped = self._update_scale(frame.stamp_ns, height_agl_m, nav_position_m, step, depth_run, small_camera)
+        jumped = self._update_scale(frame.stamp_ns, height_agl_m, nav_position_m, step, ground)
         factor = self.scale.metres_per_unit
         state = self.scale.state
         ego = self._integrate(step, from_ns, frame.stamp_ns, factor, state)
@@ -217,7 +218,13 @@ class DepthPose:
             return camera
         return scaled_camera(camera, width, max(1, round(camera.height_px * width / camera.width_px)))
 
-    def _dense(self, looked: F32 | None, step: Step, camera: CameraModel, small: CameraModel
+    def _ground(self, step: Step) -> Plane | None:
+        """The ground below, in run units, where points that are known well lie on it."""
+        known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
+        points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
+        return fit_ground(points, self._up, tilt_max_rad=np.radians(self.config.ground_tilt_max_deg))
+
+    def _dense(self, looked: F32 | None, step: Step, ground: Plane | None, camera: CameraModel, small: CameraModel
                ) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
         uv, rho, sigma = measured_points(step, camera)
@@ -225,7 +232,9 @@ class DepthPose:
             sigma = np.where(near_moving(uv, self._moving), np.maximum(sigma, rho), sigma)
         self.last_disparity = looked
         if len(rho) >= 12:
-            inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), reach=self.config.fuse_reach)
+            known = None if ground is None or not self.config.expect_level else ground.inverse_depth(camera)
+            inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), ground=known,
+                           reach=self.config.fuse_reach)
         elif looked is None:
             return None, None
         else:
@@ -239,13 +248,10 @@ class DepthPose:
         return depth, supported(uv, small.width_px, small.height_px)
 
     def _update_scale(self, stamp_ns: int, height_agl_m: float | None, nav_position_m: ArrayLike | None, step: Step,
-                      depth_run: F32 | None, small: CameraModel) -> bool:
+                      ground: Plane | None) -> bool:
         before = self.scale.metres_per_unit
-        if height_agl_m is not None and step.cur_from_prev is not None:
-            known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
-            points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
-            tilt = np.radians(self.config.ground_tilt_max_deg)
-            self.scale.add_height(stamp_ns, height_agl_m, fit_ground(points, self._up, tilt_max_rad=tilt))
+        if step.cur_from_prev is not None:
+            self.scale.add_height(stamp_ns, height_agl_m, ground)
         if self.odometry.started:  # before, the run has no translation to compare
             self.scale.add_navigation(stamp_ns, nav_position_m, step.world_from_cur[:3, 3])
         jumped = self.scale.settle(stamp_ns)

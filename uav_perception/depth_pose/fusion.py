@@ -22,6 +22,7 @@ from .two_view import middle
 
 WIDTH = 156  # columns that depth is drawn in
 HORIZON = 0.02  # of the smallest measured inverse depth: ground is not believed farther
+KNOWN_SHARE = 0.3  # of the points, that must lie on ground that is told
 ON_GROUND = 0.12  # log distance from the plane, one standard deviation, within which a shape is that plane
 CONTRAST = 0.4  # as much for the network's own contrast as points that spread by this squared
 AGREE = 0.075  # log distance of points from a shape up to which they agree with it
@@ -48,7 +49,7 @@ def drawn_shape(camera: CameraModel) -> tuple[int, int]:
 
 
 def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tuple[int, int] | None = None,
-         reach: float = 0.02) -> F32:
+         ground: F64 | None = None, reach: float = 0.02) -> F32:
     """Inverse depth in the unit of ``rho``, drawn through the measured points.
 
     Args:
@@ -56,19 +57,20 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
         uv: (N, 2) points in 0..1 of width and height, N >= 12.
         rho: (N,) their inverse depths > 0; rho_sigma: (N,) standard deviations.
         shape: (h, w) of the result; None = that of ``disparity``.
+        ground: (3,) where the ground is known: its inverse depth is ``ground @ (u, v, 1)``.
         reach: radius of a point's influence, as a share of the image's width.
     """
     if shape is None and disparity is None:
         raise ValueError("neither a disparity nor a shape")
     h, w = shape or disparity.shape  # type: ignore[union-attr]
     wanted, weight = np.log(rho), 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
-    ground = _ground(uv, rho, weight, h, w)
-    shown = ground.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
+    plane = _ground(uv, rho, weight, h, w, ground)
+    shown = plane.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
     contrast, unit = _fitted(_at(shown, uv).astype(np.float64), wanted, weight)
-    drawn = _levelled(np.float32(contrast) * shown + np.float32(unit), ground.log, ground.here * ground.trust)
+    drawn = _levelled(np.float32(contrast) * shown + np.float32(unit), plane.log, plane.here * plane.trust)
     off = wanted - _at(drawn, uv)
     agree = _agreeing(off)
-    open_ground = float(np.clip((ground.share - 0.75) / 0.05, 0, 1))  # where alone the plane is a witness
+    open_ground = float(np.clip((plane.share - 0.75) / 0.05, 0, 1))  # where alone the plane is a witness
     doubt = FRIENDS if disparity is not None else FRIENDS_ALONE * open_ground
     weight = weight * (agree + (1 - agree) * _together(uv * [w / h, 1.0], off, doubt))
     field = _spread(off[:, None], uv, weight[:, None], (max(4, h // 4), max(4, w // 4)), reach)[..., 0]
@@ -124,23 +126,31 @@ def _together(xy: F64, off: F64, doubt: float) -> F64:
     return together
 
 
-def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int) -> _Ground:
-    """Inverse depth is linear in the image of a plane."""
+def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int, known: F64 | None) -> _Ground:
+    """Inverse depth is linear in the image of a plane. ``known`` is believed where many points lie on it."""
     a = np.column_stack([uv, np.ones(len(uv))])
     low, high = np.percentile(rho, [2, 98])
-    plane = np.array([0.0, 0.0, _weighted_median(rho, weight)])
-    scale = 0.3
-    for _ in range(5):  # relative errors, reweighted (Cauchy), from coarse to fine
-        error = a @ plane / rho - 1
-        scale = max(0.05, min(scale, 1.5 * middle(np.abs(error))))
-        row = np.sqrt(weight / (1 + (error / scale) ** 2)) / rho
-        plane = np.linalg.lstsq(a * row[:, None], rho * row, rcond=1e-6)[0]
-    share = float((np.abs(a @ plane / rho - 1) < 0.1).mean())
+    if known is not None and _share(a @ known, rho) >= KNOWN_SHARE:
+        plane = known
+    else:
+        plane = np.array([0.0, 0.0, _weighted_median(rho, weight)])
+        scale = 0.3
+        for _ in range(5):  # relative errors, reweighted (Cauchy), from coarse to fine
+            error = a @ plane / rho - 1
+            scale = max(0.05, min(scale, 1.5 * middle(np.abs(error))))
+            row = np.sqrt(weight / (1 + (error / scale) ** 2)) / rho
+            plane = np.asarray(np.linalg.lstsq(a * row[:, None], rho * row, rcond=1e-6)[0], np.float64)
+    share = _share(a @ plane, rho)
     u = ((np.arange(w) + 0.5) / w * plane[0]).astype(np.float32)
     v = ((np.arange(h) + 0.5) / h * plane[1] + plane[2]).astype(np.float32)
     inverse = u[None] + v[:, None]
     return _Ground(np.log(np.clip(inverse, HORIZON * low, 1.25 * high)), np.asarray(inverse > HORIZON * low),
                    share)
+
+
+def _share(expected: F64, rho: F64) -> float:
+    """Of points of inverse depth ``rho`` (N,) that are as far as ``expected`` (N,)."""
+    return float((np.abs(expected / rho - 1) < 0.1).mean())
 
 
 def _spread(values: F64, uv: F64, weight: F64, grid: tuple[int, int], reach: float) -> F32:

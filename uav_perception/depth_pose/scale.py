@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..records import F64, Scale
+from ..records import F64, CameraModel, Scale
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,18 @@ class Plane:
     inliers: int
     spread: float  # robust standard deviation of the inliers' distances, same unit as height
 
+    def inverse_depth(self, camera: CameraModel) -> F64:
+        """(3,): it is linear in the image, that times (u, v, 1) at places in 0..1 of the ideal picture's size."""
+        k, (a, b, c) = camera.K, -self.normal / self.height
+        across, down = a / k[0, 0], b / k[1, 1]  # a pixel
+        middle = c - across * (k[0, 2] + 0.5) - down * (k[1, 2] + 0.5)
+        return np.array([across * camera.width_px, down * camera.height_px, middle])
+
 
 NEAR = 0.04  # of the camera's height: distance from the plane at which a point no longer belongs
 AS_MOUNTED_RAD = 0.07  # tilt against the mounting that needs no explanation
 TILTED_WORTH = 0.3  # support of a plane tilted by much more, for the same points: an aircraft does lean
-MOUNTING = 0.3  # how firmly the mounting holds a plane that lies about so, camera heights^2 of the points' spread
+MOUNTING = 3.0  # how firmly the mounting holds a plane that lies about so, the firmer the rougher the ground
 
 
 def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, seed: int = 0) -> Plane | None:
@@ -62,7 +69,8 @@ def fit_ground(points: F64, up: F64, *, tilt_max_rad: float, rounds: int = 200, 
             return None
         middle = weight @ points / weight.sum()
         spread = points - middle
-        held = MOUNTING * weight.sum() * level**2 * _as_mounted(normal @ up)
+        rough = float(weight @ (points @ normal + level) ** 2 / weight.sum()) / (NEAR * level) ** 2
+        held = MOUNTING * rough * weight.sum() * level**2 * _as_mounted(normal @ up)
         scatter = (spread * weight[:, None]).T @ spread + held * (np.eye(3) - np.outer(up, up))
         fitted = np.linalg.eigh(scatter)[1][:, 0]
         fitted = fitted * np.sign(fitted @ up)
