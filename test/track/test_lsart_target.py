@@ -136,7 +136,7 @@ def test_a_hidden_target_goes_along_with_the_camera_motion_it_is_told(picture):
 
 
 @pytest.mark.parametrize(("place", "zoom", "hidden_frames", "found"), [
-    ((280, 170), 1.0, 40, True), ((160, 120), 1.6, 12, True), ((390, 270), 1.0, 12, False)])
+    ((240, 150), 1.0, 40, True), ((160, 120), 1.6, 12, True), ((390, 270), 1.0, 12, False)])
 def test_detections_lead_back_to_a_target_as_far_away_as_it_may_have_gone(picture, place, zoom, hidden_frames, found):
     """Within reach, and at whatever size the detector sees; what shows up too far off too soon is another."""
     tracker, where, half = start(picture), np.array(place, np.float64), np.array([30, 20]) * zoom
@@ -215,7 +215,7 @@ def test_a_target_that_only_the_judgement_knows_is_found_again_in_successive_fra
     for k in range(11, 35):
         track = tracker.update(at(k, picture[:360, :480].copy()))
         seen.append(track.state is TrackState.TRACKED)
-        if len(asked) == 2:
+        if len(asked) == 4:  # followed for as long as its distance asks for
             break
     assert np.linalg.norm(asked[0] - [160, 120]) < 5 and np.linalg.norm(asked[1] - [190, 130]) < 5
     assert seen[-1] == lasting

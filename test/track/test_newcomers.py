@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uav_perception.records import Track, TrackState
-from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers, astray
+from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
 from uav_perception.track.sought import SLOWS_S, Sought
@@ -47,9 +47,9 @@ def turned(t, acceleration):
 @given(st.floats(0.3, 3.0), st.tuples(st.floats(-40, 40), st.floats(-40, 40)))
 def test_an_even_turn_is_no_straying_and_every_other_place_is(t, acceleration):
     place, velocity = turned(t, np.array(acceleration))
-    assert astray(sought(t), newcomer(place, velocity)) < 1e-3
-    beside = newcomer(place + np.array([0.0, 1.5 * np.sqrt(SIZE.prod())]), velocity)
-    assert astray(sought(t), beside) == pytest.approx(1.5 / (0.5 + 0.5 * t), abs=1e-3)
+    assert sought(t).astray(place, velocity) < 1e-3
+    beside = place + np.array([0.0, 1.5 * np.sqrt(SIZE.prod())])
+    assert sought(t).astray(beside, velocity) == pytest.approx(1.5 / (0.5 + 0.5 * t), abs=1e-3)
 
 
 def looks(judge, tracks_at, times=8, first_s=1.0):

@@ -17,17 +17,18 @@ from ..config import LsartConfig
 from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
+from .candidate import Candidate
 from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
-from .newcomers import ASTRAY, Newcomers, astray
+from .newcomers import Newcomers
 from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
 from .regain import Regain, moving_places
 from .regions import RegionRegression
 from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
-from .sought import SLOWS_S, Sought
+from .sought import ASTRAY, SLOWS_S, Sought
 from .target import TargetTrack, checked_start_box, same_picture
 
 F32 = NDArray[np.float32]
@@ -39,7 +40,6 @@ SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
 LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
-SWIFT = 2.5  # target sizes a second against the background
 USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
@@ -91,7 +91,7 @@ class LsartTracker:
         self._usual = self._size  # of the box of late: what slides behind something seems to shrink
         self._gone = False  # the refinement does not see the target
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
-        self._candidate = False  # something was seen in the last frame that may be the unseen target
+        self._candidate = Candidate()
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
         self._newcomers = Newcomers(self._refinement) if self._refinement else None
@@ -125,7 +125,7 @@ class LsartTracker:
                 if came is not None and self._inside(came.xyxy_px) > 0.9:
                     return self._begin_anew(frame, came.xyxy_px, came.velocity_px_s)
             sight = sight or self._judged(picture, before, step, others_xyxy_px, frame.stamp_ns)
-            sight = self._going_on(sight, dt_s)
+            sight = self._going_on(sight, frame.stamp_ns, dt_s)
         if sight is not None:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             self._vouches = self._vouches + 1 if sight.vouched else 0
@@ -152,7 +152,7 @@ class LsartTracker:
         """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
         other frame until there is a candidate."""
         sought = replace(self._sought(stamp_ns), centre=self._centre, size=self._size)
-        if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate or self._unseen % 2):
+        if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate.there or self._unseen % 2):
             return None
         moving = moving_places(before, picture.image, step.cur_from_prev, sought) if step.reliable else []
         known = np.zeros((0, 4)) if others is None else np.asarray(others, np.float64)
@@ -161,17 +161,17 @@ class LsartTracker:
             return None
         return Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), self._config.quality_regain, vouched=True)
 
-    def _going_on(self, sight: Sight | None, dt_s: float) -> Sight | None:
-        """``sight`` of an unseen target, unless what shows there since the last frame runs against its way:
-        who was swift does not turn round behind something. A candidate that is gone leaves the prediction as it was."""
-        if sight is not None and self._candidate:
-            way = self._velocity + (sight.centre - self._centre) / dt_s
-            swift = float(np.linalg.norm(self._velocity)) > SWIFT * np.sqrt(self._size.prod())
-            if swift and way @ self._velocity < -0.3 * self._velocity @ self._velocity:
-                sight = None
-        if sight is None and self._candidate:
-            self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
-        self._candidate = sight is not None
+    def _going_on(self, sight: Sight | None, stamp_ns: int, dt_s: float) -> Sight | None:
+        """``sight`` of an unseen target as far as it is one. A candidate that is gone leaves the prediction alone."""
+        was = self._candidate.there
+        if sight is not None:
+            velocity = self._velocity + (sight.centre - self._centre) / dt_s
+            evidence = self._candidate.seen(self._sought(stamp_ns), sight.centre, velocity, dt_s)
+            sight = None if evidence is None else sight if evidence else replace(sight, quality=0.0)
+        if sight is None:
+            self._candidate.forget()
+            if was:
+                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
         self._renewed = sight is not None and sight.vouched
         return sight
 
@@ -191,7 +191,8 @@ class LsartTracker:
         self._unseen = max(1, self._unseen)
 
     def may_be(self, track: Track) -> bool:
-        return astray(self._sought(track.stamp_ns), track) < ASTRAY
+        box = track.xyxy_px.astype(np.float64)
+        return self._sought(track.stamp_ns).astray((box[:2] + box[2:]) / 2, track.velocity_px_s) < ASTRAY
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""
@@ -220,7 +221,8 @@ class LsartTracker:
                 self._anchor = self._centre, self._size
                 if self._newcomers:
                     self._newcomers.forget()
-            self._unseen, self._candidate = 0, False
+            self._unseen = 0
+            self._candidate.forget()
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target

@@ -14,7 +14,7 @@ import numpy as np
 from ..records import F32, F64, Track
 from .pyramid import Pyramid
 from .refine import BoxRefinement
-from .sought import SLOWS_S, Sought, log_odds
+from .sought import Sought, log_odds
 
 # Log odds that a newcomer is the target, fitted to the first looks at 73 targets that came out from behind something on
 # rendered flights and at 150 other newcomers of like size near them (area under the curve, by other flights: .98)
@@ -25,7 +25,6 @@ LOOKS, LOOKED_AT_S = 3, 0.25  # that many and that long: before, its velocity is
 MEMORY = 6  # looks that count
 SIZE_RATIO = 2.0  # what is so many times larger or smaller is something else
 BORDER = 0.3  # target sizes
-ASTRAY = 2.0  # what is farther off its way is not the target, whatever it looks like
 AT_ONCE = 4  # newcomers that are looked at in one frame
 
 
@@ -43,7 +42,7 @@ class Newcomers:
     def found(self, picture: Pyramid, sought: Sought, newcomers: Sequence[Track]) -> Track | None:
         """The target among ``newcomers``: boxes in this frame, velocities against the background; None where none is
         plainly it."""
-        near = sorted((t for t in newcomers if self._possible(sought, t)), key=lambda t: astray(sought, t))[:AT_ONCE]
+        near = sorted((t for t in newcomers if self._possible(sought, t)), key=lambda t: _strays(sought, t))[:AT_ONCE]
         for t in near:
             self._looks[t.id] = self._look(picture, sought, t)
         if not near:
@@ -73,20 +72,13 @@ class Newcomers:
         x1, y1, x2, y2 = newcomer.xyxy_px
         at_border = min(x1, y1, width - x2, height - y2) < BORDER * sought.side_px
         odds = (AT_ZERO + PER_LOGIT * log_odds(0.0 if measured is None else measured.present)
-                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * astray(sought, newcomer))
+                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * _strays(sought, newcomer))
         mean, looks, since_s = self._looks.get(newcomer.id, (0.0, 0, sought.unseen_s))
         return mean + (odds - mean) / min(looks + 1, MEMORY), looks + 1, since_s
 
 
-def astray(sought: Sought, newcomer: Track) -> float:
-    """0..4: how far the newcomer is from where the target would be that changed its velocity evenly from what it was to
-    the newcomer's, in target sizes, a longer time excusing more."""
-    t = sought.unseen_s
-    velocity = sought.velocity * np.exp(t / SLOWS_S)  # when it was last seen
-    predicted = velocity * SLOWS_S * (1 - np.exp(-t / SLOWS_S))
-    way = _middle_and_size(newcomer)[0] - (sought.centre - predicted)
-    off = float(np.linalg.norm(way - t * (velocity + newcomer.velocity_px_s) / 2)) / sought.side_px
-    return min(off / (0.5 + 0.5 * t), 4.0)
+def _strays(sought: Sought, track: Track) -> float:
+    return sought.astray(_middle_and_size(track)[0], track.velocity_px_s)
 
 
 def _middle_and_size(track: Track) -> tuple[F64, F64]:

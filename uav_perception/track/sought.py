@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..records import F64
 from .search import REACH
 
+ASTRAY = 2.0  # what is farther off its way is not the target, whatever it looks like
 SLOWS_S = 4.0  # an unseen target's velocity is trusted a factor e less after so long
 
 
@@ -34,6 +36,16 @@ class Sought:
     def far(self, place: F64) -> float:
         """Distance of a place, px, from where the target is predicted, as a share of its reach."""
         return float(np.linalg.norm(place - self.centre)) / (self.reach * self.side_px)
+
+    def astray(self, place: F64, velocity_px_s: ArrayLike) -> float:
+        """0..4: how far a place is from where the target would be that changed its velocity evenly from what it was to
+        ``velocity_px_s`` (against the background), in target sizes, a longer time excusing more."""
+        t = self.unseen_s
+        velocity = self.velocity * np.exp(t / SLOWS_S)  # when it was last seen
+        predicted = velocity * SLOWS_S * (1 - np.exp(-t / SLOWS_S))
+        way = place - (self.centre - predicted)
+        off = float(np.linalg.norm(way - t * (velocity + velocity_px_s) / 2)) / self.side_px
+        return min(off / (0.5 + 0.5 * t), 4.0)
 
 
 @dataclass(frozen=True)

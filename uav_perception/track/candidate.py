@@ -1,0 +1,40 @@
+"""What may be the unseen target, from frame to frame: can it have come there, and was it followed for long enough?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..records import F64
+from .sought import ASTRAY, Sought
+
+SWIFT = 2.5  # target sizes a second against the background: who is as fast does not turn round behind something
+HELD_S = 0.1  # for every target size that it is from where it should be, a candidate is followed so long
+
+
+class Candidate:
+    """At most one. ``there``: it was seen in the last frame."""
+
+    def __init__(self) -> None:
+        self.there = False
+        self._held_s, self._way = 0.0, np.zeros(2)  # how long it has been followed, and its mean velocity, px/s
+
+    def seen(self, sought: Sought, place: F64, velocity_px_s: F64, dt_s: float) -> bool | None:
+        """Whether it is evidence at ``place`` px, ``dt_s`` after the last frame; None: it is not the target.
+
+        Args:
+            velocity_px_s: of what is there, against the background; of no meaning unless it was ``there`` before.
+        """
+        was, self.there = self.there, True
+        self._held_s = self._held_s + dt_s if was else 0.0
+        if was:
+            self._way = self._way + (velocity_px_s - self._way) * dt_s / self._held_s
+            swift = float(np.linalg.norm(sought.velocity)) > SWIFT * sought.side_px
+            back = swift and self._way @ sought.velocity < -0.3 * sought.velocity @ sought.velocity
+            if back or sought.astray(place, self._way) > ASTRAY:
+                self.there = False
+                return None
+        return bool(self._held_s >= HELD_S * np.linalg.norm(place - sought.centre) / sought.side_px)
+
+    def forget(self) -> None:
+        """It is gone, or is the target."""
+        self.there = False
