@@ -26,13 +26,14 @@ class Candidate:
         """
         was, self.there = self.there, True
         self._held_s = self._held_s + dt_s if was else 0.0
-        if was:
-            self._way = self._way + (velocity_px_s - self._way) * dt_s / self._held_s
-            swift = float(np.linalg.norm(sought.velocity)) > SWIFT * sought.side_px
-            back = swift and self._way @ sought.velocity < -0.3 * sought.velocity @ sought.velocity
-            if back or sought.astray(place, self._way) > ASTRAY:
-                self.there = False
-                return None
+        if not was:
+            return True  # one frame alone decides nothing
+        self._way = self._way + (velocity_px_s - self._way) * dt_s / self._held_s
+        swift = float(np.linalg.norm(sought.velocity)) > SWIFT * sought.side_px
+        back = swift and self._way @ sought.velocity < -0.3 * sought.velocity @ sought.velocity
+        if back or sought.astray(place, self._way) > ASTRAY:
+            self.there = False
+            return None
         return bool(self._held_s >= HELD_S * np.linalg.norm(place - sought.centre) / sought.side_px)
 
     def forget(self) -> None:
