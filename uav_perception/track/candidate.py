@@ -8,15 +8,16 @@ from ..records import F64
 from .sought import ASTRAY, Sought
 
 SWIFT = 2.5  # target sizes a second against the background: who is as fast does not turn round behind something
-HELD_S = 0.1  # for every target size that it is from where it should be, a candidate is followed so long
+HELD_S = 0.1  # for every target size that it is from where it should be, a candidate is followed so long ...
+STRAIGHT = 0.3  # ... and the less, down to this share, the better its way fits
 
 
 class Candidate:
-    """At most one. ``there``: it was seen in the last frame."""
+    """At most one. ``there``: it was seen in the last frame; ``way``: its mean velocity since, px/s."""
 
     def __init__(self) -> None:
         self.there = False
-        self._held_s, self._way = 0.0, np.zeros(2)  # how long it has been followed, and its mean velocity, px/s
+        self._held_s, self.way = 0.0, np.zeros(2)  # followed for how long
 
     def seen(self, sought: Sought, place: F64, velocity_px_s: F64, dt_s: float) -> bool | None:
         """Whether it is evidence at ``place`` px, ``dt_s`` after the last frame; None: it is not the target.
@@ -28,13 +29,15 @@ class Candidate:
         self._held_s = self._held_s + dt_s if was else 0.0
         if not was:
             return True  # one frame alone decides nothing
-        self._way = self._way + (velocity_px_s - self._way) * dt_s / self._held_s
+        self.way = self.way + (velocity_px_s - self.way) * dt_s / self._held_s
         swift = float(np.linalg.norm(sought.velocity)) > SWIFT * sought.side_px
-        back = swift and self._way @ sought.velocity < -0.3 * sought.velocity @ sought.velocity
-        if back or sought.astray(place, self._way) > ASTRAY:
+        back = swift and self.way @ sought.velocity < -0.3 * sought.velocity @ sought.velocity
+        astray = sought.astray(place, self.way)
+        if back or astray > ASTRAY:
             self.there = False
             return None
-        return bool(self._held_s >= HELD_S * np.linalg.norm(place - sought.centre) / sought.side_px)
+        far = float(np.linalg.norm(place - sought.centre)) / sought.side_px
+        return self._held_s >= HELD_S * far * min(1.0, STRAIGHT + astray)
 
     def forget(self) -> None:
         """It is gone, or is the target."""

@@ -216,6 +216,8 @@ class LsartTracker:
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             if self._unseen:  # found again, where the next search begins
+                if self._candidate.there:
+                    self._velocity = self._candidate.way
                 if self._renewed and self._inside(self._box) > 0.9:
                     return self._begin_anew(frame, self._box, self._velocity)
                 self._anchor = self._centre, self._size

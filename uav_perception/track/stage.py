@@ -50,6 +50,7 @@ class Tracker:
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
         self._corroboration = Corroboration(config.lock_iou)
+        self._unsure_since_ns: int | None = None  # when a target was lost that its tracker alone has found again
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
@@ -70,11 +71,12 @@ class Tracker:
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         known = self._identities(frame.stamp_ns)
-        searched = self._lock.searching
+        searched, status = self._lock.searching, self._lock.status
         self._lock.update(frame, self._carried(usable, frame), known[1], self._newcomers(frame.stamp_ns),
                           step if self._c.camera_motion else None)
         if searched and self._lock.status.state == "LOCKED":
             self._corroboration.found_again()
+            self._unsure_since_ns = status.stamp_ns - status.age_ns
         if usable is not None:
             if usable.stamp_ns != frame.stamp_ns:
                 known = self._identities(usable.stamp_ns)
@@ -118,6 +120,7 @@ class Tracker:
     def _begin(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
         self._lock.start(frame, box_xyxy_px, track_id, class_id)
         self._corroboration.start()
+        self._unsure_since_ns = None
 
     def release(self) -> None:
         self._lock.release()
@@ -223,6 +226,7 @@ class Tracker:
             confirmed = self._corroboration.look(locked.xyxy_px.astype(np.float64), own, others, seen)
             if confirmed:
                 self._lock.corroborate()
+                self._unsure_since_ns = None
             elif self._corroboration.refuted:
                 self._lock.doubt()
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
@@ -240,7 +244,8 @@ class Tracker:
         What was first seen after the target was last seen may be the target.
         """
         status = self._lock.status
-        locked_id, known = self._lock.track_id, self._many.established(status.stamp_ns - status.age_ns)
+        since_ns = self._unsure_since_ns or status.stamp_ns - status.age_ns
+        locked_id, known = self._lock.track_id, self._many.established(since_ns)
         tracks = self._many_at(stamp_ns) if locked_id is not None else ()
         own = [t.xyxy_px for t in tracks if t.id == locked_id]
         others = [t.xyxy_px for t in tracks if t.id != locked_id and t.id in known]
