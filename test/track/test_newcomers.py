@@ -66,7 +66,7 @@ def test_who_comes_out_where_the_target_can_be_is_taken_after_a_few_looks():
     assert set(looks(Newcomers(Sees(0.01)), lambda t: [newcomer(*turned(t, acceleration))])) == {None}
 
 
-@pytest.mark.parametrize("wrong", ["stands", "is far", "is large", "comes in at the border"])
+@pytest.mark.parametrize("wrong", ["stands", "is far", "is large", "is a line", "comes in at the border"])
 def test_who_cannot_be_the_target_is_not_taken(wrong):
     def tracks(t):
         place, velocity = turned(t, np.zeros(2))
@@ -76,6 +76,8 @@ def test_who_cannot_be_the_target_is_not_taken(wrong):
             return [newcomer(place + np.array([0.0, 150.0]), velocity)]
         if wrong == "is large":
             return [newcomer(place, velocity, size=3 * SIZE)]
+        if wrong == "is a line":
+            return [newcomer(place, velocity, size=np.array([640.0, 1.5]))]
         return [newcomer(np.array([20.0, place[1]]), velocity)]
 
     judge = Newcomers(Sees())

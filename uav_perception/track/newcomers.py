@@ -25,6 +25,7 @@ LOOKS, LOOKED_AT_S = 3, 0.25  # that many and that long: before, its velocity is
 MEMORY = 6  # looks that count
 SIZE_RATIO = 2.0  # what is so many times larger or smaller is something else
 BORDER = 0.3  # target sizes
+THINNEST_PX = 3.0  # side of a box that a tracker can begin with
 AT_ONCE = 4  # newcomers that are looked at in one frame
 
 
@@ -63,7 +64,7 @@ class Newcomers:
         """Whether it is within reach and of about the target's size."""
         middle, size = _middle_and_size(newcomer)
         ratio = float(np.sqrt(size.prod())) / sought.side_px
-        return sought.far(middle) <= 1 and 1 / SIZE_RATIO < ratio < SIZE_RATIO
+        return sought.far(middle) <= 1 and 1 / SIZE_RATIO < ratio < SIZE_RATIO and float(size.min()) >= THINNEST_PX
 
     def _look(self, picture: Pyramid, sought: Sought, newcomer: Track) -> tuple[float, int, float]:
         middle, size = _middle_and_size(newcomer)
