@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (extra `train`)")
 
-from training.depth.pretrain import Data, Plan, Trainer, abs_rel, augmented, depth_loss  # noqa: E402
+from training.depth.pretrain import Data, Plan, Trainer, abs_rel, augmented, depth_loss, zoomed  # noqa: E402
 from training.depth.views import FAR_M, HEIGHT, WIDTH, render_chunks, view  # noqa: E402
 
 
@@ -81,3 +81,13 @@ def test_pictures_are_rendered_once(tmp_path, monkeypatch) -> None:
     assert made == [3]
     read = Data.read(tmp_path, range(3, 4))
     assert read.images.shape == (1, HEIGHT, WIDTH, 3) and 0 < read.depth.min() <= read.depth.max() <= FAR_M
+
+
+def test_pictures_and_their_depth_are_cut_alike() -> None:
+    depth = torch.linspace(10, 200, 32).view(1, 1, 32, 1) + torch.linspace(0, 40, 64).view(1, 1, 1, 64)
+    depth = depth.repeat(8, 1, 1, 1)
+    image, cut = zoomed(depth.repeat(1, 3, 1, 1), depth.clone(), np.random.default_rng(0))
+    assert (image - cut).abs().max() < 8  # half a pixel of this slope
+    changed = (cut != depth).flatten(1).any(1)
+    assert changed.any() and not changed.all()
+    assert all(c.max() - c.min() < depth[0].max() - depth[0].min() for c in cut[changed])

@@ -64,12 +64,11 @@ class Data:
         return cls(np.concatenate(images), np.concatenate(depth))
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """RGB 0..255 (count, 3, H, W) mirrored, cut and of changed light, and depth (count, 1, H, W)."""
+        """RGB 0..255 (count, 3, H, W) mirrored and of changed light, and depth (count, 1, H, W)."""
         chosen = rng.integers(len(self.images), size=count)
         image, depth = planes(self.images[chosen]), torch.from_numpy(self.depth[chosen].astype(np.float32))[:, None]
         mirrored = torch.from_numpy(rng.random(count) < 0.5).view(count, 1, 1, 1)
         image, depth = (torch.where(mirrored, a.flip(-1), a) for a in (image, depth))
-        image, depth = zoomed(image, depth, rng)
         return augmented(image, rng), depth
 
 
@@ -130,7 +129,8 @@ class Trainer(Run[DepthNet]):
 
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
-        image, truth = data.batch(self.plan.batch, np.random.default_rng([self.plan.seed, self.step_index]))
+        rng = np.random.default_rng([self.plan.seed, self.step_index])
+        image, truth = zoomed(*data.batch(self.plan.batch, rng), rng)
         return self.descend(depth_loss(self.model(image.contiguous(memory_format=torch.channels_last)), truth))
 
 
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     for name in ("places", "steps", "batch", "seed"):
         parser.add_argument(f"--{name}", type=int, default=Plan.__dataclass_fields__[name].default)
+    parser.add_argument("--rate", type=float, default=Plan.rate)
     parser.add_argument("--start", default=str(START), help="checkpoint to start from")
     plan = Plan(**vars(parser.parse_args()))
     net, _ = train(plan)

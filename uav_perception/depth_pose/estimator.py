@@ -101,7 +101,8 @@ class DepthPose:
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
-        ground = self._ground(step)
+        asked = height_agl_m is not None or self.config.expect_level  # else nothing uses it
+        ground = self._ground(step) if asked else None
         depth_run, depth_valid = self._dense(disparity, step, ground, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)

@@ -28,6 +28,7 @@ class Corroboration:
         """Another target."""
         self._looks = self._hits = 0
         self._rate = 0.0
+        self.unsure_since_ns: int | None = None  # when the target was lost that its tracker alone has found again
         self.restart()
 
     def restart(self) -> None:
@@ -36,9 +37,10 @@ class Corroboration:
         self._odds, self._awake = 1.0, PRIOR_AWAKE
         self.on_another = False
 
-    def found_again(self) -> None:
-        """The target's tracker has found it again by itself, which errs more often than following does."""
+    def found_again(self, lost_ns: int) -> None:
+        """The target's tracker found by itself what was lost at ``lost_ns``, which errs more often than following."""
         self.restart()
+        self.unsure_since_ns = lost_ns
         self._odds, self._awake = FOUND_ODDS, FOUND_AWAKE
 
     def look(self, box_xyxy_px: F64, own: F64, others: F64, seen: F64) -> bool:
@@ -52,6 +54,7 @@ class Corroboration:
             self._hits += 1
             self._rate = self._hits / (self._looks + 2)
             self.silent, self._odds, self._awake = 0, 1.0, PRIOR_AWAKE
+            self.unsure_since_ns = None
         else:
             awake = (float((_overlap(others, seen) > self._overlap_min).sum()) + self._awake) / (len(others) + 1)
             self.silent += 1

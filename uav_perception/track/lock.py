@@ -53,6 +53,12 @@ class TargetLock:
         return TargetStatus(self._stamp_ns, self._state, self._track if boxed else None, quality, max(0, age_ns),
                             self._message)
 
+    @property
+    def last_seen_ns(self) -> int:
+        """When the target was last seen; the newest stamp where nothing is locked."""
+        status = self.status
+        return status.stamp_ns - status.age_ns
+
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
         """Lock what is in the box of ``frame``.
 

@@ -21,7 +21,7 @@ from .candidate import Candidate
 from .features import colours, feature_window, hog
 from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
-from .newcomers import Newcomers
+from .newcomers import Newcomers, strays
 from .pyramid import Crop, Pyramid
 from .refine import BoxRefinement, blended
 from .regain import Regain, moving_places
@@ -115,7 +115,7 @@ class LsartTracker:
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
-        if self._newcomers is not None and others_xyxy_px is not None:
+        if newcomers and self._newcomers is not None and others_xyxy_px is not None:
             dismissed = self._newcomers.dismissed(newcomers)
             others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *dismissed]).reshape(-1, 4)
         sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s)
@@ -191,8 +191,7 @@ class LsartTracker:
         self._unseen = max(1, self._unseen)
 
     def may_be(self, track: Track) -> bool:
-        box = track.xyxy_px.astype(np.float64)
-        return self._sought(track.stamp_ns).astray((box[:2] + box[2:]) / 2, track.velocity_px_s) < ASTRAY
+        return strays(self._sought(track.stamp_ns), track) < ASTRAY
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import F32, F64, Track
+from .kalman import box_to_centre
 from .pyramid import Pyramid
 from .refine import BoxRefinement
 from .sought import Sought, log_odds
@@ -43,7 +44,7 @@ class Newcomers:
     def found(self, picture: Pyramid, sought: Sought, newcomers: Sequence[Track]) -> Track | None:
         """The target among ``newcomers``: boxes in this frame, velocities against the background; None where none is
         plainly it."""
-        near = sorted((t for t in newcomers if self._possible(sought, t)), key=lambda t: _strays(sought, t))[:AT_ONCE]
+        near = sorted((t for t in newcomers if self._possible(sought, t)), key=lambda t: strays(sought, t))[:AT_ONCE]
         for t in near:
             self._looks[t.id] = self._look(picture, sought, t)
         if not near:
@@ -73,15 +74,16 @@ class Newcomers:
         x1, y1, x2, y2 = newcomer.xyxy_px
         at_border = min(x1, y1, width - x2, height - y2) < BORDER * sought.side_px
         odds = (AT_ZERO + PER_LOGIT * log_odds(0.0 if measured is None else measured.present)
-                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * _strays(sought, newcomer))
+                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * strays(sought, newcomer))
         mean, looks, since_s = self._looks.get(newcomer.id, (0.0, 0, sought.unseen_s))
         return mean + (odds - mean) / min(looks + 1, MEMORY), looks + 1, since_s
 
 
-def _strays(sought: Sought, track: Track) -> float:
+def strays(sought: Sought, track: Track) -> float:
+    """``sought.astray`` of a track."""
     return sought.astray(_middle_and_size(track)[0], track.velocity_px_s)
 
 
 def _middle_and_size(track: Track) -> tuple[F64, F64]:
-    box = np.asarray(track.xyxy_px, np.float64)
-    return (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    centre = box_to_centre(track.xyxy_px)[0]
+    return centre[:2], centre[2:]

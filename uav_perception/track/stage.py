@@ -50,7 +50,6 @@ class Tracker:
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
         self._corroboration = Corroboration(config.lock_iou)
-        self._unsure_since_ns: int | None = None  # when a target was lost that its tracker alone has found again
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
@@ -70,16 +69,15 @@ class Tracker:
         usable = self._usable(frame, detections)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
-        known = self._identities(frame.stamp_ns)
-        searched, status = self._lock.searching, self._lock.status
-        self._lock.update(frame, self._carried(usable, frame), known[1], self._newcomers(frame.stamp_ns),
+        before = self._beside_lock(frame.stamp_ns)
+        known, searched, seen_ns = self._identities(before), self._lock.searching, self._lock.last_seen_ns
+        self._lock.update(frame, self._carried(usable, frame), known[1], self._newcomers(before),
                           step if self._c.camera_motion else None)
         if searched and self._lock.status.state == "LOCKED":
-            self._corroboration.found_again()
-            self._unsure_since_ns = status.stamp_ns - status.age_ns
+            self._corroboration.found_again(seen_ns)
         if usable is not None:
             if usable.stamp_ns != frame.stamp_ns:
-                known = self._identities(usable.stamp_ns)
+                known = self._identities(self._beside_lock(usable.stamp_ns))
             self._look(usable, *known, None if ahead is None or usable is not detections else ahead.looks)
         tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
@@ -120,7 +118,6 @@ class Tracker:
     def _begin(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
         self._lock.start(frame, box_xyxy_px, track_id, class_id)
         self._corroboration.start()
-        self._unsure_since_ns = None
 
     def release(self) -> None:
         self._lock.release()
@@ -226,7 +223,6 @@ class Tracker:
             confirmed = self._corroboration.look(locked.xyxy_px.astype(np.float64), own, others, seen)
             if confirmed:
                 self._lock.corroborate()
-                self._unsure_since_ns = None
             elif self._corroboration.refuted:
                 self._lock.doubt()
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
@@ -238,26 +234,28 @@ class Tracker:
             looks = None if frame is None else self._described(frame, detections)
         self._many.look(detections, looks, _size_px(self._newest()))
 
-    def _identities(self, stamp_ns: int) -> tuple[F64, F64]:
-        """Boxes at ``stamp_ns`` of the locked identity (0 or 1, 4) and of the established others (N, 4).
+    def _beside_lock(self, stamp_ns: int) -> tuple[Track, ...]:
+        """All identities at ``stamp_ns``; none where nothing is locked, for then nobody asks."""
+        return self._many_at(stamp_ns) if self._lock.track_id is not None else ()
 
-        What was first seen after the target was last seen may be the target.
+    def _identities(self, tracks: tuple[Track, ...]) -> tuple[F64, F64]:
+        """Boxes in ``tracks`` of the locked identity (0 or 1, 4) and of the established others (N, 4).
+
+        What was first seen after the target was last seen, or surely seen, may be the target.
         """
-        status = self._lock.status
-        since_ns = self._unsure_since_ns or status.stamp_ns - status.age_ns
-        locked_id, known = self._lock.track_id, self._many.established(since_ns)
-        tracks = self._many_at(stamp_ns) if locked_id is not None else ()
+        unsure_ns = self._corroboration.unsure_since_ns
+        locked_id = self._lock.track_id
+        known = self._many.established(self._lock.last_seen_ns if unsure_ns is None else unsure_ns)
         own = [t.xyxy_px for t in tracks if t.id == locked_id]
         others = [t.xyxy_px for t in tracks if t.id != locked_id and t.id in known]
         return _boxes(own), _boxes(others)
 
-    def _newcomers(self, stamp_ns: int) -> tuple[Track, ...]:
-        """What came into sight since the target, which is searched for, was last seen; as it is at ``stamp_ns``."""
+    def _newcomers(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+        """Those of ``tracks`` that came into sight since the target, which is searched for, was last seen."""
         if not self._lock.searching:
             return ()
-        status = self._lock.status
-        new = self._many.newcomers(status.stamp_ns - status.age_ns)
-        return tuple(t for t in self._many_at(stamp_ns) if t.id in new) if new else ()
+        new = self._many.newcomers(self._lock.last_seen_ns)
+        return tuple(t for t in tracks if t.id in new)
 
     def _many_at(self, stamp_ns: int) -> tuple[Track, ...]:
         frame = self._newest()
