@@ -12,6 +12,7 @@ from uav_perception.geometry import box_iou
 from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
+from uav_perception.track.lsart import LsartTracker
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
 from uav_perception.track.regain import Regain
@@ -165,7 +166,7 @@ def test_follows_where_the_regression_is_lost_what_the_refinement_vouches_for(
         def measure(self, picture, centre, size):
             return Measured(box, np.full(4, 0.1), present)
 
-    tracker = make_target_tracker(TrackerConfig(), LsartConfig(), Says())
+    tracker = LsartTracker(LsartConfig(), Says())
     tracker.start(Frame(0, 0, scene(picture, (160, 120))), BOX)
     for k in range(1, 16):
         box = box + np.tile([2.0, 0.5], 2)
@@ -235,7 +236,7 @@ def test_regains_only_what_the_refinement_knows_but_holds_on_to_what_looks_as_us
     def shot(k, image):
         return Frame(k, k * STEP_NS, np.vstack([image, at(k, image).image[-1:]]))  # a live camera, but for the target
 
-    tracker = make_target_tracker(TrackerConfig(), LsartConfig(), Says())
+    tracker = LsartTracker(LsartConfig(), Says())
     shown, empty = scene(picture, (160, 120)), picture[:360, :480].copy()
     tracker.start(shot(0, shown), BOX)
     assert all(tracker.update(shot(k, shown)).state is TrackState.TRACKED for k in range(1, 15))

@@ -36,7 +36,7 @@ class Prepared:
 
     frame: Frame
     scored: Detections | None
-    flown: Detections  # of those, what the tracker gets
+    flown: Detections | None  # of those, what the tracker gets; None: nobody looked at this frame
     ahead: Ahead | None  # what the tracker knows of it already
     class_names: tuple[str, ...]  # of the detections
     truth: BoxTruth | None
@@ -86,7 +86,7 @@ class Stages:
             if recorded is not None:
                 names = tuple(dict.fromkeys((*names, *recorded.names)))
                 detections = _as_detections(recorded, names, frame.stamp_ns)
-            flown = Detections.empty(frame.stamp_ns) if detections is None else _above(detections, self._score_min)
+            flown = None if detections is None else _above(detections, self._score_min)
             if detector is None:  # else this thread has enough to do
                 described = time.perf_counter_ns()
                 ahead_of = self._pipeline.tracker.look_ahead(frame, flown)

@@ -58,7 +58,7 @@ class LsartTracker:
     """See the module. State between frames: centre and size of the box, the models, and the confidence in them."""
 
     def __init__(self, config: LsartConfig, refinement: BoxRefinement | None = None) -> None:
-        """``refinement``: the one that ``config`` names where it is loaded already."""
+        """``refinement``: in place of the one that ``config`` names."""
         self._config = config
         self._out = TargetTrack()
         self._refinement = (refinement or BoxRefinement(config.refine_model)) if config.refine else None

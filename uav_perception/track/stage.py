@@ -341,21 +341,21 @@ def _boxes(boxes: list[F32]) -> F64:
 
 
 def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
-    """The tracker stage; the target tracker is built at the first lock.
+    """The tracker stage. Our own target tracker is made ready at once, others are built at the first lock.
 
     Raises:
         ModelError: the box refinement is on and its network is missing or another one; said here, not at the first
             lock.
     """
-    refinement = None
-    if config.target_tracker == "lsart" and lsart.refine:
-        from .refine import BoxRefinement
-
-        refinement = BoxRefinement(lsart.refine_model)
+    from .trackers import make_target_tracker
 
     def make_target() -> TargetTracker:
-        from .trackers import make_target_tracker
+        return make_target_tracker(config, lsart)
 
-        return make_target_tracker(config, lsart, refinement)
-
-    return Tracker(config, make_target)
+    if config.target_tracker != "lsart":
+        return Tracker(config, make_target)
+    ready = make_target()
+    # tables of colours and the networks' memory are made when first used: ten times a lock's time, in flight
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    ready.start(Frame(0, 0, noise), (32, 32, 64, 64))
+    return Tracker(config, lambda: ready)

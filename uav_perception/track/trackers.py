@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ..config import LsartConfig, TrackerConfig
 from . import TargetTracker
 from .lsart import LsartTracker
-from .refine import BoxRefinement
 
 
 def _opencv(name: str) -> Callable[[LsartConfig], TargetTracker]:
@@ -33,8 +32,6 @@ TARGET_TRACKERS: dict[str, Callable[[LsartConfig], TargetTracker]] = {
 }
 
 
-def make_target_tracker(config: TrackerConfig, lsart: LsartConfig, refinement: BoxRefinement | None = None
-                        ) -> TargetTracker:
-    """The tracker that ``config.target_tracker`` names; ``refinement``: see ``LsartTracker``."""
-    make = TARGET_TRACKERS[config.target_tracker]
-    return LsartTracker(lsart, refinement) if make is LsartTracker else make(lsart)
+def make_target_tracker(config: TrackerConfig, lsart: LsartConfig) -> TargetTracker:
+    """The tracker that ``config.target_tracker`` names."""
+    return TARGET_TRACKERS[config.target_tracker](lsart)
