@@ -7,8 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (extra `train`)")
 
-from training.depth.pretrain import Data, Plan, Trainer, abs_rel, augmented, depth_loss, zoomed  # noqa: E402
-from training.depth.views import FAR_M, HEIGHT, WIDTH, render_chunks, view  # noqa: E402
+from training.depth.pretrain import Data, Plan, Trainer, abs_rel, augmented, depth_loss  # noqa: E402
+from training.depth.views import FAR_M, WIDTH, render_chunks, view  # noqa: E402
+
+HEIGHT = 128
 
 
 def data(count: int = 4) -> Data:
@@ -16,8 +18,8 @@ def data(count: int = 4) -> Data:
     rng = np.random.default_rng(0)
     slope = np.linspace(4, 20, HEIGHT)[:, None] * np.ones((1, WIDTH))
     depth = np.stack([slope * rng.uniform(0.5, 2) for _ in range(count)])
-    return Data(np.repeat((255 - 10 * slope)[None, ..., None], count, 0).repeat(3, -1).astype(np.uint8),
-                depth.astype(np.float16))
+    images = np.repeat((255 - 10 * slope)[None, ..., None], count, 0).repeat(3, -1).astype(np.uint8)
+    return Data([(images, depth.astype(np.float16))])
 
 
 def without_level(disparity, truth) -> float:
@@ -41,15 +43,26 @@ def test_the_sky_is_far_and_has_no_shape() -> None:
     assert without_level(far, truth) < without_level(near, truth)
 
 
-def test_batches_are_mirrored_together_and_drawn_by_seed() -> None:
-    d = Data(np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH), np.float16))
-    d.images[0, :, :40], d.depth[0, :, :40] = 200, 7.0
-    image, depth = d.batch(8, np.random.default_rng(1))
-    bright = image.mean(1, keepdim=True) > 10
-    assert torch.equal(bright, depth > 1) and len({bool(b[0, 0, 0]) for b in bright}) == 2
-    again, _ = d.batch(8, np.random.default_rng(1))
+def test_batches_are_cut_and_mirrored_alike_and_drawn_by_seed() -> None:
+    images, depths = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8), np.zeros((1, HEIGHT, WIDTH), np.float16)
+    images[0, :, :140], depths[0, :, :140] = 200, 7.0
+    d = Data([(images, depths)])
+    image, depth = d.batch(16, np.random.default_rng(1))
+    bright = image.mean(1, keepdim=True) > 40
+    assert (bright != (depth > 1)).float().mean() < 0.01
+    assert len({bool(b[0, 0, 0]) for b in bright}) == 2 and len({int(b[0, 0].sum()) for b in bright}) > 4
+    again, _ = d.batch(16, np.random.default_rng(1))
     assert torch.equal(image, again)
     assert 0 <= float(augmented(torch.full((2, 3, 4, 4), 255.0), np.random.default_rng(0)).max()) <= 255
+
+
+def test_a_batch_has_one_shape_and_runs_see_all() -> None:
+    def place(h: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((2, h, WIDTH, 3), np.uint8), np.ones((2, h, WIDTH), np.float16)
+
+    d = Data([place(312), place(128), place(234)])
+    shapes = {tuple(d.batch(2, np.random.default_rng(k))[1].shape[2:]) for k in range(20)}
+    assert shapes == {(192, 288), (128, 416), (160, 320)}
 
 
 def test_a_run_learns_and_goes_on_where_it_stopped() -> None:
@@ -72,7 +85,7 @@ def test_pictures_are_rendered_once(tmp_path, monkeypatch) -> None:
 
     def chunk(index: int):
         made.append(index)
-        image, depth = view(index * 40)
+        image, depth = view(index * 40, 96)
         return image[None], depth[None]
 
     monkeypatch.setattr("training.depth.views.chunk", chunk)
@@ -80,14 +93,5 @@ def test_pictures_are_rendered_once(tmp_path, monkeypatch) -> None:
         assert len(list(render_chunks(tmp_path, range(3, 4)))) == 1
     assert made == [3]
     read = Data.read(tmp_path, range(3, 4))
-    assert read.images.shape == (1, HEIGHT, WIDTH, 3) and 0 < read.depth.min() <= read.depth.max() <= FAR_M
-
-
-def test_pictures_and_their_depth_are_cut_alike() -> None:
-    depth = torch.linspace(10, 200, 32).view(1, 1, 32, 1) + torch.linspace(0, 40, 64).view(1, 1, 1, 64)
-    depth = depth.repeat(8, 1, 1, 1)
-    image, cut = zoomed(depth.repeat(1, 3, 1, 1), depth.clone(), np.random.default_rng(0))
-    assert (image - cut).abs().max() < 8  # half a pixel of this slope
-    changed = (cut != depth).flatten(1).any(1)
-    assert changed.any() and not changed.all()
-    assert all(c.max() - c.min() < depth[0].max() - depth[0].min() for c in cut[changed])
+    (images, depth), = read.places
+    assert images.shape == (1, 96, WIDTH, 3) and 0 < depth.min() <= depth.max() <= FAR_M

@@ -1,12 +1,14 @@
 """The depth network's supervised start: pictures of the simulator and of boxes, with exact depth. Seeded, resumable.
 
 ``python -m training.depth.pretrain --data DIR --out DIR``: DIR gets the pictures (those missing are rendered), `--out`
-the checkpoint and at the end ``start.pt``, which `train depth` starts from. The pose network is carried along as it is.
+the checkpoint and at the end ``uav_depth.onnx`` and ``start.pt``, which `train depth` starts from. The pose network is
+carried along as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +16,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from training.run import Run, save
-from uav_perception.records import F32, U8
+from training.traced import write_traced
+from uav_perception.depth_pose.dense import network_size
+from uav_perception.records import U8
 
 from .losses import edge_loss, scale_invariant_loss
 from .networks import DepthNet
 from .train import START
-from .views import FAR_M, render_chunks
+from .views import ASPECTS, FAR_M, WIDTH, render_chunks
 
+F16 = NDArray[np.float16]
 SAVE_EVERY = 100
-HELD_OUT = range(10000, 10003)  # places to validate on
+HELD_OUT = range(10000, 10004)  # places to validate on, one of each shape of picture
 
 
 @dataclass(frozen=True)
@@ -48,48 +54,53 @@ class Plan:
 
 @dataclass(frozen=True)
 class Data:
-    """Pictures (N, H, W, 3) BGR and depth (N, H, W) m, ``FAR_M`` at the sky."""
+    """Of every place pictures (N, H, W, 3) BGR and depth (N, H, W) m, ``FAR_M`` at the sky."""
 
-    images: U8
-    depth: F32
+    places: list[tuple[U8, F16]]
 
     @classmethod
     def read(cls, folder: Path, places: range) -> Data:
         """All pictures of ``places``, rendered first where they are missing."""
-        images, depth = [], []
+        found = []
         for path in render_chunks(folder, places):
             with np.load(path) as file:
-                images.append(file["image"])
-                depth.append(file["depth"])
-        return cls(np.concatenate(images), np.concatenate(depth))
+                found.append((file["image"], file["depth"]))
+        return cls(found)
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """RGB 0..255 (count, 3, H, W) mirrored and of changed light, and depth (count, 1, H, W)."""
-        chosen = rng.integers(len(self.images), size=count)
-        image, depth = planes(self.images[chosen]), torch.from_numpy(self.depth[chosen].astype(np.float32))[:, None]
-        mirrored = torch.from_numpy(rng.random(count) < 0.5).view(count, 1, 1, 1)
-        image, depth = (torch.where(mirrored, a.flip(-1), a) for a in (image, depth))
-        return augmented(image, rng), depth
+        """RGB 0..255 (count, 3, h, w) and depth (count, 1, h, w) in the network's size for one shape of picture.
+
+        Most are a random part of a picture, as other lenses and other pitches would show it (depth is learnt up to a
+        factor, so it stays); some are mirrored; all are of changed light.
+        """
+        shape = self.places[int(rng.integers(len(self.places)))][0].shape[1:]
+        alike = [place for place in self.places if place[0].shape[1:] == shape]
+        size = network_size(shape[1], shape[0])
+        images, depths = [], []
+        for _ in range(count):
+            images_there, depth_there = alike[int(rng.integers(len(alike)))]
+            k, part = int(rng.integers(len(images_there))), _part(shape[0], shape[1], rng)
+            image, depth = images_there[k][part], depth_there[k][part].astype(np.float32)
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shape[1] > size[0] else cv2.INTER_LINEAR)
+            depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
+            flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
+            images.append(image[:, flip])
+            depths.append(depth[:, flip])
+        return augmented(planes(np.stack(images)), rng), torch.from_numpy(np.stack(depths))[:, None]
+
+
+def _part(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a random part of a picture, or all of them."""
+    if rng.random() < 0.3:
+        return slice(height), slice(width)
+    rows, cols = (round(n * rng.uniform(0.55, 1.0)) for n in (height, width))
+    top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - cols + 1))
+    return slice(top, top + rows), slice(left, left + cols)
 
 
 def planes(images: U8) -> Tensor:
     """(N, 3, H, W) RGB of (N, H, W, 3) BGR."""
     return torch.from_numpy(np.ascontiguousarray(images[..., ::-1].transpose(0, 3, 1, 2))).float()
-
-
-def zoomed(images: Tensor, depth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random part of most pictures (N, 3, H, W) and depths (N, 1, H, W), made as large as the whole: as other lenses
-    and other pitches would show it. Depth stays, for it is learnt up to a factor."""
-    h, w = images.shape[2:]
-    for image, far in zip(images, depth, strict=True):
-        if rng.random() < 0.3:
-            continue
-        rows, cols = (round(n * rng.uniform(0.55, 1.0)) for n in (h, w))
-        top, left = int(rng.integers(h - rows + 1)), int(rng.integers(w - cols + 1))
-        part = (slice(None), slice(top, top + rows), slice(left, left + cols))
-        image[:] = F.interpolate(image[part][None], (h, w), mode="bilinear", align_corners=False)[0]
-        far[:] = F.interpolate(far[part][None], (h, w), mode="nearest")[0]
-    return images, depth
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -130,7 +141,7 @@ class Trainer(Run[DepthNet]):
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
         rng = np.random.default_rng([self.plan.seed, self.step_index])
-        image, truth = zoomed(*data.batch(self.plan.batch, rng), rng)
+        image, truth = data.batch(self.plan.batch, rng)
         return self.descend(depth_loss(self.model(image.contiguous(memory_format=torch.channels_last)), truth))
 
 
@@ -144,11 +155,14 @@ def depth_weights(checkpoint: Path) -> dict[str, Tensor]:
 def abs_rel(model: DepthNet, data: Data) -> float:
     """Mean over the pictures of |d - t| / t after scaling by the medians; the sky is left out."""
     errors = []
-    for image, depth in zip(data.images, data.depth.astype(np.float32), strict=True):
-        found = 1.0 / F.interpolate(model.eval()(planes(image[None])), depth.shape, mode="bilinear")[0, 0].numpy()
-        seen = depth < 0.9 * FAR_M
-        a, b = found[seen], depth[seen]
-        errors.append(float(np.mean(np.abs(a * np.median(b) / np.median(a) - b) / b)))
+    for images, depths in data.places:
+        size = network_size(images.shape[2], images.shape[1])
+        for image, depth in zip(images, depths.astype(np.float32), strict=True):
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            found = 1.0 / F.interpolate(model.eval()(planes(small[None])), depth.shape, mode="bilinear")[0, 0].numpy()
+            seen = depth < 0.9 * FAR_M
+            a, b = found[seen], depth[seen]
+            errors.append(float(np.mean(np.abs(a * np.median(b) / np.median(a) - b) / b)))
     return float(np.mean(errors))
 
 
@@ -165,8 +179,20 @@ def train(plan: Plan) -> tuple[DepthNet, list[dict[str, float]]]:
                               out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)
 
 
+def write_onnx(net: DepthNet, path: Path, report: dict[str, int]) -> None:
+    """``net`` for pictures of every aspect; engines are calibrated in that of most cameras."""
+    sizes = [network_size(WIDTH, round(WIDTH / aspect)) for aspect in dict.fromkeys(ASPECTS)]
+    width, height = sizes[0]
+    preprocess = {"color": "rgb", "mean": [0, 0, 0], "scale": [1, 1, 1], "fit": "stretch", "shrink": "mean",
+                  "width_px": width, "height_px": height}
+    notes = {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}
+    free = {"image": {2: "height", 3: "width"}, "disparity": {2: "half_height", 3: "half_width"}}
+    write_traced(net.eval(), [(255 * torch.rand(1, 3, h, w),) for w, h in sizes], ["image"], ["disparity"], path, notes,
+                 free)
+
+
 def main() -> None:
-    """Train, then write ``start.pt``."""
+    """Train, then write ``start.pt`` and ``uav_depth.onnx``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True)
@@ -177,6 +203,7 @@ def main() -> None:
     plan = Plan(**vars(parser.parse_args()))
     net, _ = train(plan)
     saved = torch.load(plan.start, map_location="cpu", weights_only=True)
+    write_onnx(net, Path(plan.out) / "uav_depth.onnx", {"places": plan.places, "steps": plan.steps, "seed": plan.seed})
     saved["nets"].update({f"depth.{name}": value for name, value in net.state_dict().items()})
     halved = {name: value.half() if value.is_floating_point() else value for name, value in saved["nets"].items()}
     save(Path(plan.out) / "start.pt", {"nets": halved})

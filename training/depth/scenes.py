@@ -198,9 +198,8 @@ def _extent(box: Box, camera_from_world: F64, K: F64, width: int, height: int) -
 def random_pair(rng: np.random.Generator, width: int, height: int) -> tuple[U8, U8, F32, F32, F64, F64]:
     """Two views of one scene: images, depths, second-from-first (4, 4), and K of the picture."""
     scene, world_from_camera, step = make_scene(rng)
-    aspect = rng.choice([4 / 3, 16 / 9, 3.3])
-    focal = rng.uniform(0.55, 1.0)  # of the width
-    K = np.array([[focal * width, 0, width / 2], [0, focal * aspect * height, height / 2], [0, 0, 1.0]])
+    focal = rng.uniform(0.55, 1.0) * width
+    K = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
     move = se3(so3_exp(rng.normal(0, np.radians(0.8), 3)), rng.normal(0, 1, 3) * step * [0.5, 0.3, 1.0])
     second = world_from_camera @ move
     a, da = render(scene, world_from_camera, K, width, height)

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from training.run import save
 from uav_perception.camera.sources import open_camera
 from uav_perception.config import CameraConfig, DepthPoseConfig
+from uav_perception.depth_pose.dense import network_size
 from uav_perception.depth_pose.estimator import make_depth_pose
 from uav_perception.depth_pose.products import scaled_camera
 from uav_perception.depth_pose.sequence import Sighting, depth_of, observe, smooth
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     frames = read_frames(args)
     camera = frames[0].camera
     assert camera is not None
-    width, height = network_size(args.size, camera)
+    width, height = asked_size(args.size, camera)
     recording = prepare(frames, camera, width, height, args.truth)
     labelled = sum(label is not None for label in recording.labels)
     posed = sum(p is not None for p in recording.world_from_camera)
@@ -134,7 +135,7 @@ def read_frames(args: argparse.Namespace) -> list[Frame]:
     return frames[::step]
 
 
-def network_size(text: str, camera: CameraModel) -> tuple[int, int]:
+def asked_size(text: str, camera: CameraModel) -> tuple[int, int]:
     """Width and height of the network's input: as asked, or the source's aspect at about 128 x 416 pixels."""
     if text:
         try:
@@ -144,8 +145,7 @@ def network_size(text: str, camera: CameraModel) -> tuple[int, int]:
         if width % 32 or height % 32 or min(width, height) < 64:
             raise InputError(f"--size {text}", "multiples of 32, at least 64", "correct the size")
         return width, height
-    height = max(64, round((128 * 416 * camera.height_px / camera.width_px) ** 0.5 / 32) * 32)
-    return max(64, round(128 * 416 / height / 32) * 32), height
+    return network_size(camera.width_px, camera.height_px)
 
 
 def prepare(frames: list[Frame], camera: CameraModel, width: int, height: int, truth: Path | None) -> Recording:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from uav_perception.records import F32, U8
@@ -14,27 +13,25 @@ from uav_perception.sim.views import VIEWS_PER_PLACE, random_depth_view
 
 from .scenes import FAR_M, random_pair
 
-WIDTH, HEIGHT = 416, 128  # of the network
-ASPECTS = (4 / 3, 4 / 3, 16 / 9, 3.25)  # of the cameras; the network sees them stretched
+WIDTH = 416
+ASPECTS = (4 / 3, 16 / 9, 4 / 3, 3.25)  # of the cameras; all pictures of one place have the same
 
 
-def view(seed: int) -> tuple[U8, F32]:
-    """Picture (H, W, 3) BGR stretched to the network's size, and depth (H, W) in metres, ``FAR_M`` at the sky."""
+def view(seed: int, height: int) -> tuple[U8, F32]:
+    """Picture (height, WIDTH, 3) BGR, and depth (height, WIDTH) in metres, ``FAR_M`` at the sky."""
     rng = np.random.default_rng([seed, 61])
-    height = round(WIDTH / rng.choice(ASPECTS))
     steepest = np.pi / 2 if rng.random() < 0.25 else 1.2  # straight down there is little to learn
     image, depth = random_depth_view(seed, WIDTH, height, down_rad=(0.0, steepest))
-    small = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    rows = ((np.arange(HEIGHT) + 0.5) * height / HEIGHT).astype(int)
-    return np.asarray(small, np.uint8), np.minimum(depth[rows], FAR_M)
+    return image, np.minimum(depth, FAR_M)
 
 
 def chunk(index: int) -> tuple[U8, F32]:
     """One place of the simulator and as many pictures of boxes: (N, H, W, 3), (N, H, W)."""
-    drawn = [view(index * VIEWS_PER_PLACE + k) for k in range(VIEWS_PER_PLACE)]
+    height = round(WIDTH / ASPECTS[index % len(ASPECTS)])
+    drawn = [view(index * VIEWS_PER_PLACE + k, height) for k in range(VIEWS_PER_PLACE)]
     rng = np.random.default_rng([index, 62])
     for _ in range(VIEWS_PER_PLACE // 2):
-        first, second, first_depth, second_depth, _, _ = random_pair(rng, WIDTH, HEIGHT)
+        first, second, first_depth, second_depth, _, _ = random_pair(rng, WIDTH, height)
         drawn += [(first, first_depth), (second, second_depth)]
     return np.stack([image for image, _ in drawn]), np.stack([depth for _, depth in drawn])
 

@@ -10,24 +10,28 @@ from ..errors import ModelError
 from ..records import F32, F64, U8, Bool
 from .products import cells
 
+PIXELS = 128 * 416  # that the depth network sees of a picture
+
 
 class DepthNetwork:
     """Disparity up to scale through an :class:`~uav_perception.engine.Engine`.
 
-    The model takes one RGB image, 0..255 float32 (1, 3, h, w), and returns (1, 1, h', w') positive disparity.
+    The model takes one RGB image, 0..255 float32 (1, 3, h, w), and returns (1, 1, h', w') positive disparity. One of
+    open height and width sees every picture in about the picture's own aspect.
     """
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.inputs[0].shape
-        if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or None in shape[2:] or len(engine.outputs) != 1:
+        if len(engine.inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(engine.outputs) != 1:
             raise ModelError(f"depth model with inputs {[s.shape for s in engine.inputs]}",
                              "one (1, 3, h, w) image in, one disparity out", "export it with `train depth`")
         self.engine = engine
-        self.height, self.width = int(shape[2] or 0), int(shape[3] or 0)
+        self._height, self._width = shape[2:]
 
     def disparity(self, image: U8) -> F32:
         """(h', w') disparity of a BGR image (H, W, 3) of any size; the array is the caller's."""
-        feed = planes(image, self.width, self.height)
+        width, height = network_size(image.shape[1], image.shape[0])
+        feed = planes(image, self._width or width, self._height or height)
         found = self.engine.infer({self.engine.inputs[0].name: feed})[self.engine.outputs[0].name]
         return np.array(found[0, 0], np.float32)
 
@@ -47,6 +51,12 @@ class PoseNetwork:
         a, b = self.engine.inputs
         feeds = {a.name: planes(first, self.width, self.height), b.name: planes(second, self.width, self.height)}
         return np.array(self.engine.infer(feeds)[self.engine.outputs[0].name].reshape(6), np.float64)
+
+
+def network_size(width_px: int, height_px: int) -> tuple[int, int]:
+    """Width and height, multiples of 32, of about ``PIXELS`` in about the aspect of a picture."""
+    height = max(64, round((PIXELS * height_px / width_px) ** 0.5 / 32) * 32)
+    return max(64, round(PIXELS / height / 32) * 32), height
 
 
 def planes(image: U8, width: int, height: int) -> F32:
