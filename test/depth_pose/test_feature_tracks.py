@@ -68,3 +68,22 @@ def test_lost_corners_that_descriptors_do_not_bring_back_are_not_asked_for_every
     tracks.replenish()
     tracks.advance(view(550))  # a jump is still found: it leaves far fewer corners
     assert (tracks.ids >= 0).sum() > 60
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_corners_do_not_creep(anchored: bool) -> None:
+    """The camera nears a noisy plane and rolls; without the anchor's picture the corners wander off."""
+    noise, tracks = np.random.default_rng(3), FeatureTracks(200)
+    for k in range(40):
+        scene_from_picture = np.vstack([cv2.getRotationMatrix2D((160, 120), 0.4 * k, 1 - 0.005 * k), [0, 0, 1]])
+        scene_from_picture[:2, 2] += [400, 100]
+        seen = cv2.warpAffine(TEXTURE, scene_from_picture[:2], (320, 240), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        tracks.advance(np.clip(seen + noise.normal(0, 6, seen.shape), 0, 255).astype(np.uint8))
+        if k == 0:
+            tracks.replenish()
+            first = cv2.perspectiveTransform(tracks.px[:, None], scene_from_picture)[:, 0]
+        elif not anchored:
+            tracks._anchor = None
+    true = cv2.perspectiveTransform(first[tracks.ids][:, None], np.linalg.inv(scene_from_picture))[:, 0]
+    off = np.linalg.norm(tracks.px - true, axis=1)
+    assert len(off) > 60 and (np.median(off) < 0.15 if anchored else np.median(off) > 0.3), np.median(off)

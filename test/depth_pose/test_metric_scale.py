@@ -71,6 +71,18 @@ def test_height_gives_metres_after_three_samples_and_says_so_once() -> None:
     assert scale.relative_sigma < 0.05
 
 
+def test_a_young_run_that_changes_its_mind_gives_no_metres_yet() -> None:
+    """The first samples of an orbit, logarithms of the true factor: three that agree by chance do not count."""
+    scale, off = MetricScale(), [18, 14, 15, 24, 45, 41, 12, 27, 7, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    errors = []
+    for k, percent in enumerate(off):
+        scale.add_height(k * 50_000_000, 20.0, plane(20.0 / float(np.exp(percent / 100))))
+        scale.settle(k * 50_000_000)
+        if scale.metres_per_unit is not None:
+            errors.append(abs(np.log(scale.metres_per_unit)))
+    assert errors and max(errors) < 0.1 and errors[-1] < 0.02
+
+
 def test_metres_are_held_through_a_short_dropout_and_withdrawn_after_a_long_one() -> None:
     scale = MetricScale(hold_s=2.0)
     feed(scale, 20.0, 0.5, 0, 6)

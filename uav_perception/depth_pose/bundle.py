@@ -3,7 +3,7 @@
 A point is ``(a, b, rho)`` in the optical frame of the window's first camera: bearing ``(a, b, 1)`` and inverse depth
 ``rho``, so that far points stay well-behaved (Civera et al. 2008). In camera j, ``X_j = R_j (a, b, 1) + rho t_j`` and
 the measurement is ``X_j / Z_j`` in normalised image coordinates. The points are eliminated by the Schur complement
-(Triggs et al. 2000, section 6); Levenberg-Marquardt with Huber weights. The overall size of the window is free: the
+(Triggs et al. 2000, section 6); Levenberg-Marquardt with Cauchy weights. The overall size of the window is free: the
 caller fixes it.
 """
 
@@ -107,11 +107,11 @@ def jacobians(w: Window, points: bool = True) -> tuple[F64, F64, F64]:
     return r, pose, point
 
 
-def _weights(r: F64, sigma: F64, huber: float) -> tuple[F64, float]:
-    length = np.linalg.norm(r, axis=1) / sigma
-    weight = np.where(length <= huber, 1.0, huber / np.maximum(length, 1e-12))
-    cost = np.where(length <= huber, 0.5 * length**2, huber * (length - 0.5 * huber)).sum()
-    return weight / sigma**2, float(cost)
+def _weights(r: F64, sigma: F64, cauchy: float) -> tuple[F64, float]:
+    """Weights (M,) of residuals (M, 2) whose cost grows with the logarithm beyond ``cauchy`` standard deviations: what
+    moves by itself or slides along an edge must not pull for ever."""
+    square = (r * r).sum(1) / (cauchy * sigma) ** 2
+    return 1.0 / ((1.0 + square) * sigma**2), 0.5 * cauchy**2 * float(np.log1p(square).sum())
 
 
 def _inverse_3x3(m: F64) -> F64:
@@ -127,7 +127,7 @@ def _inverse_3x3(m: F64) -> F64:
     return out / det[:, None, None]
 
 
-def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) -> Solution:
+def solve(w: Window, iterations: int, cauchy: float = 2.0, free_from: int = 1) -> Solution:
     """Improve ``w`` in place; cameras before ``free_from`` stay fixed (at least the first)."""
     J, P, M = len(w.rotation), len(w.points), len(w.xy)
     order = np.argsort(w.camera, kind="stable")
@@ -139,10 +139,10 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
     floor = 1e-9 / float(np.median(w.sigma)) ** 2 if M else 1.0
     start = w.points[:, 2].copy()
     prior = 1.0 / (w.rho_prior * np.maximum(np.abs(start), 1e-6)) ** 2
-    weight, cost = _weights(residuals(w), w.sigma, huber)
+    weight, cost = _weights(residuals(w), w.sigma, cauchy)
     for _ in range(iterations):
         r, jp, jl = jacobians(w)
-        weight, cost = _weights(r, w.sigma, huber)
+        weight, cost = _weights(r, w.sigma, cauchy)
         cost += 0.5 * float((prior * (w.points[:, 2] - start) ** 2).sum())
         wj = jl * weight[:, None, None]
         square = wj.transpose(0, 2, 1) @ np.concatenate([jl, r[:, :, None]], axis=2)  # (M, 3, 4)
@@ -180,7 +180,7 @@ def solve(w: Window, iterations: int, huber: float = 2.0, free_from: int = 1) ->
                 k = 6 * (j - free_from)
                 trial.translation[j] += step[k:k + 3]
                 trial.rotation[j] = so3_exp(step[k + 3:k + 6]) @ w.rotation[j]
-            new_cost = _weights(residuals(trial), w.sigma, huber)[1]
+            new_cost = _weights(residuals(trial), w.sigma, cauchy)[1]
             new_cost += 0.5 * float((prior * (trial.points[:, 2] - start) ** 2).sum())
             if new_cost <= cost:
                 improved = True

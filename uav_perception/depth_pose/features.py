@@ -1,12 +1,12 @@
 """Sparse feature tracks: corners followed from frame to frame to a small fraction of a pixel.
 
-Pyramidal Lucas-Kanade (Bouguet 2001) both ways; a point that does not come back to where it began is dropped. When the
-frames are too far apart for that (survey flights), descriptors are matched instead (SIFT, Lowe 2004).
+Pyramidal Lucas-Kanade (Bouguet 2001) both ways; a point that does not come back to where it began is dropped. Then once
+more from the picture that corners were last sought in, seen as the scene is seen now: followed from frame to frame
+alone they creep by a pixel in a second or two. When the frames are too far apart (survey flights), descriptors are
+matched instead (SIFT, Lowe 2004).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from ..records import F64, U8, Bool
 
 I64 = NDArray[np.int64]
 _LK_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.02)
+_FIRM_PX = 1.0  # from where a corner was followed to, to where the anchor's picture of it fits
 _NEAR = 1  # halvings of the picture for corners that go on as before
 _AS_MANY = 0.85  # share of the usual number followed that says they did
 _FEW = 0.4  # share of corners followed below which the frames may be too far apart
@@ -55,6 +56,8 @@ class FeatureTracks:
         self._flow = np.zeros((0, 2), np.float32)  # by how much each moved in the last frame, the new ones as most
         self._usual = 1.0  # share that was followed when they were last sought from nothing
         self._gray: U8 | None = None
+        self._anchor: U8 | None = None  # the picture that corners were last sought in
+        self._anchor_px = self.px  # (N, 2) where they were there
         self._next_id = 0
         self._described: Described | None = None  # the newest image, where it was
         self._vain = self._rest = 0  # looks in a row that did not help, frames until the next
@@ -74,10 +77,12 @@ class FeatureTracks:
             stay = ((expected > 2) & (expected < [gray.shape[1] - 3, gray.shape[0] - 3])).all(axis=1).mean()
             there, good = self._follow(previous, gray, expected, _NEAR)
             if good.mean() < max(_AS_MANY * min(self._usual, stay), _FEW):  # they did not go on as before
-                there, good = self._follow(previous, gray, self.px.copy(), self.levels)
+                there, good = self._follow(previous, gray, self.px, self.levels)
                 there, good = self._look_wide(previous, gray, there, good, known)
                 self._usual = float(good.mean())
-            self.ids, self._flow, self.px = self.ids[good], (there - self.px)[good], there[good]
+            there = self._anchored(gray, there, good)
+            self._flow, self.px = there - self.px, there
+            self.keep(good)
         self._gray = gray
 
     def _look_wide(self, previous: U8, gray: U8, there: NDArray[np.float32], good: Bool, known: Described | None
@@ -105,28 +110,44 @@ class FeatureTracks:
 
     def _follow(self, previous: U8, gray: U8, guess: NDArray[np.float32], levels: int
                 ) -> tuple[NDArray[np.float32], Bool]:
-        """Where the corners are in ``gray``, sought around ``guess`` from so many halvings on, and which came back."""
-        window = (self.window_px, self.window_px)
-
-        def flow(a: U8, b: U8, at: NDArray[np.float32], start: NDArray[np.float32], halvings: int) -> Any:
-            return cv2.calcOpticalFlowPyrLK(a, b, at, start, maxLevel=halvings, criteria=_LK_STOP, winSize=window,
-                                            flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
-
-        there, found, _ = flow(previous, gray, self.px, guess, levels)
-        back, returned, _ = flow(gray, previous, there, self.px.copy(), 0)
+        """Where the corners are in ``gray``, sought around ``guess`` from so many halvings on, and which are good."""
+        there, found = self._flow_between(previous, gray, self.px, guess, levels)
+        back, returned = self._flow_between(gray, previous, there, self.px, 0)
+        good = found & returned & (np.linalg.norm(back - self.px, axis=1) < 0.5)
         height, width = gray.shape
-        good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (np.linalg.norm(back - self.px, axis=1) < 0.5)
         good &= (there > 2).all(1) & (there[:, 0] < width - 3) & (there[:, 1] < height - 3)
-        return np.asarray(there, np.float32), good
+        return there, good
+
+    def _anchored(self, gray: U8, there: NDArray[np.float32], good: Bool) -> NDArray[np.float32]:
+        """The corners ``there`` in ``gray``, the good ones where the anchor's picture of them fits best, if nearby."""
+        if self._anchor is None or good.sum() < 12:
+            return there
+        turned, agree = cv2.findHomography(self._anchor_px[good], there[good], cv2.USAC_FAST, 2.0, maxIters=200)
+        anchor, at = self._anchor, self._anchor_px
+        if turned is not None and agree.mean() > 0.3:
+            anchor = np.asarray(cv2.warpPerspective(anchor, turned, gray.shape[::-1], borderMode=cv2.BORDER_REPLICATE))
+            at = np.asarray(cv2.perspectiveTransform(at[:, None], turned)[:, 0], np.float32)
+        exact, fits = self._flow_between(anchor, gray, at, there, 0)
+        firm = good & fits & (np.linalg.norm(exact - there, axis=1) < _FIRM_PX)
+        return np.where(firm[:, None], exact, there)
+
+    def _flow_between(self, a: U8, b: U8, at: NDArray[np.float32], start: NDArray[np.float32], halvings: int
+                      ) -> tuple[NDArray[np.float32], Bool]:
+        """Where in ``b`` the places ``at`` of ``a`` are, sought around ``start``, and which were found."""
+        there, found, _ = cv2.calcOpticalFlowPyrLK(a, b, at, start.copy(), maxLevel=halvings, criteria=_LK_STOP,
+                                                   winSize=(self.window_px,) * 2, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+        return np.asarray(there, np.float32), np.asarray(found[:, 0] > 0)
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop the corners where ``mask`` (N,) is False (outliers)."""
         self.ids, self.px, self._flow = self.ids[mask], self.px[mask], self._flow[mask]
+        self._anchor_px = self._anchor_px[mask]
 
     def replenish(self) -> None:
         """Find new corners where there are none, spread over a grid, until about ``count`` are alive."""
         gray = self._gray
         assert gray is not None
+        self._anchor, self._anchor_px = gray, self.px
         height, width = gray.shape
         cell = max(8, int(np.sqrt(height * width / self.count)))
         mask = np.full(gray.shape, 255, np.uint8)
@@ -147,6 +168,7 @@ class FeatureTracks:
         self._flow = np.concatenate([self._flow, np.tile(usual, (len(corners), 1)).astype(np.float32)])
         self.ids = np.concatenate([self.ids, np.arange(self._next_id, self._next_id + len(corners))])
         self._next_id += len(corners)
+        self._anchor_px = self.px
 
 
 Described = tuple[NDArray[np.float32], NDArray[np.float32]]  # (N, 2) px in the whole picture, and (N, 128) of each

@@ -94,6 +94,10 @@ def _belonging(distance: F64, height: F64 | float) -> F64:
     return np.asarray(np.maximum(1.0 - (distance / (NEAR * height)) ** 2, 0.0))
 
 
+BEGINS_NS = 200_000_000  # for so long samples must have come before they are believed: a young run changes its mind
+SURE = 0.025  # relative standard error of their median at which they are
+
+
 class MetricScale:
     """Running estimate of metres per unit. ``reset`` when the run's unit changes."""
 
@@ -147,9 +151,11 @@ class MetricScale:
         logs = np.log([s for _, s in self._samples])
         middle = float(np.median(logs))
         spread = 1.25 * float(np.mean(np.abs(logs - middle)))
-        if len(logs) < 3 or spread > self._agree:
-            if before is None:
-                return False
+        span_ns = self._samples[-1][0] - self._samples[0][0]
+        settled = len(logs) >= 3 and span_ns >= BEGINS_NS and spread <= SURE * np.sqrt(len(logs))
+        if before is None and not settled:
+            return False
+        if spread > self._agree:
             self.relative_sigma = max(self.relative_sigma, spread)
             return False
         self.metres_per_unit = float(np.exp(middle))

@@ -154,8 +154,9 @@ def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | Non
 
 
 def run_scale(sightings: list[Sighting]) -> tuple[Scale, float]:
-    """METRIC and the median factor when most frames of a single run knew metres, else UNIT and 1."""
-    known = [s.metres_per_unit for s in sightings if s.metres_per_unit is not None]
-    if len({s.run for s in sightings if s.metres_per_unit is not None}) == 1 and 2 * len(known) > len(sightings):
-        return Scale.METRIC, float(np.median(known))
+    """METRIC and the median factor when metres were known in a single run, and in most frames from the first such on;
+    else UNIT and 1."""
+    known = [(k, s.run, s.metres_per_unit) for k, s in enumerate(sightings) if s.metres_per_unit is not None]
+    if len({run for _, run, _ in known}) == 1 and 2 * len(known) > len(sightings) - known[0][0]:
+        return Scale.METRIC, float(np.median([factor for _, _, factor in known]))
     return Scale.UNIT, 1.0
