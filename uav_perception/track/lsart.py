@@ -30,6 +30,7 @@ from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
 from .sought import ASTRAY, SLOWS_S, Sought
 from .target import TargetTrack, checked_start_box, same_picture
+from .trail import Trail
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -84,6 +85,7 @@ class LsartTracker:
             self._camera.step(frame.image, box[None])
         self._confidence = Confidence(c)
         self._velocity = np.zeros(2)  # px/s against the background
+        self._trail = Trail()
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
         self._previous, picture = frame.image, Pyramid(frame.image)
@@ -138,7 +140,8 @@ class LsartTracker:
                     self._sights += 1
                     self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
                     if self._vouches > PATIENCE or sight.peak.value > 0.5 * self._level:
-                        self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None)
+                        self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None,
+                                   frame.stamp_ns)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike) -> Track:
@@ -175,11 +178,12 @@ class LsartTracker:
         self._renewed = sight is not None and sight.vouched
         return sight
 
-    def _take(self, picture: Pyramid, velocity: F64 | None) -> None:
+    def _take(self, picture: Pyramid, velocity: F64 | None, stamp_ns: int) -> None:
         """Go on from a frame that shows the target well: its place, its looks, its ``velocity`` (px/s over ground)."""
         if velocity is not None:
             self._velocity = self._velocity + max(0.15, 1 / self._sights) * (velocity - self._velocity)
         self._anchor = self._centre, self._size
+        self._trail.add(stamp_ns, self._centre)
         shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
         self._usual = self._usual + 0.1 * (shown - self._usual)
         if self._frames % self._config.learn_every == 0 and self._inside(self._box) > 0.9:
@@ -227,9 +231,17 @@ class LsartTracker:
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
             if not self._unseen:  # what was followed since the last evidence was not the target
-                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
+                self._go_back(frame.stamp_ns)
             self._unseen += 1
         return self._out.without_evidence(frame, state, self._box, quality)
+
+    def _go_back(self, stamp_ns: int) -> None:
+        """The target is out of sight: where it would be had it gone on as it did before it was being covered."""
+        before = self._trail.before(self._out.track.last_seen_ns)
+        if before is not None:
+            since_ns, place, self._velocity = before
+            self._anchor = place + self._velocity * (stamp_ns - since_ns) * 1e-9, self._anchor[1]
+        self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
 
     def _resize(self, size: F64) -> None:
         """The stream changed its resolution: the box keeps its share of the picture."""
@@ -237,6 +249,7 @@ class LsartTracker:
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
         self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
         self._usual = self._usual * ratio
+        self._trail = Trail()
         self._velocity = self._velocity * ratio
 
     def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, CameraStep]:
@@ -249,6 +262,7 @@ class LsartTracker:
         if self._camera:
             step = self._camera.step(image, self._box[None]) if camera is None else camera
             if step.reliable:
+                self._trail.carry(step.cur_from_prev)
                 carried, anchor = mapped(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
                 self._centre = carried + self._velocity * dt_s
                 self._anchor = anchor + self._velocity * dt_s, self._anchor[1]

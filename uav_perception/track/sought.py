@@ -11,7 +11,7 @@ from ..records import F64
 from .search import REACH
 
 ASTRAY = 2.0  # what is farther off its way is not the target, whatever it looks like
-SLOWS_S = 4.0  # an unseen target's velocity is trusted a factor e less after so long
+SLOWS_S = 8.0  # an unseen target's velocity is trusted a factor e less after so long
 
 
 @dataclass(frozen=True)
