@@ -19,15 +19,14 @@ from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .candidate import Candidate
 from .features import colours, feature_window, hog
-from .figure import FigureGround
 from .krr import C64, CrossPatchRegression, fft2
 from .newcomers import Newcomers, strays
 from .pyramid import Crop, Pyramid
-from .refine import BoxRefinement, blended
+from .refine import BoxRefinement
 from .regain import Regain, moving_places
 from .regions import RegionRegression
-from .scale import AxisFilter
 from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
+from .shape import Shape
 from .sought import ASTRAY, SLOWS_S, Sought
 from .target import TargetTrack, checked_start_box, same_picture
 from .trail import Trail
@@ -41,7 +40,6 @@ SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
 LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
-USUAL_PEAK = 0.46  # of the scale filter; its boxes' edges are off by a factor e less where it is 0.1 higher
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,7 @@ class LsartTracker:
         self._model: C64 | None = None
         self._regions = RegionRegression((target[0], target[1]), cells // 4, sigma, c.region_count, c.region_channels,
                                          1e-2, 0.1, 5) if c.regions else None
-        self._axes = ([AxisFilter((1, 1), 13, 1.025, 1e-2, 0.04)] if c.scale else []) + (
-            [AxisFilter((1, -1), 9, 1.025, 1e-2, 0.04)] if c.aspect else [])
-        self._figure = FigureGround(0.02, 0.15) if c.figure else None
+        self._shape = Shape(c, self._refinement)
         self._camera = CameraMotion(160, 40) if c.camera_motion else None
         if self._camera:
             self._camera.step(frame.image, box[None])
@@ -91,7 +87,6 @@ class LsartTracker:
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
         self._usual = self._size  # of the box of late: what slides behind something seems to shrink
-        self._gone = False  # the refinement does not see the target
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
         self._candidate = Candidate()
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
@@ -133,8 +128,9 @@ class LsartTracker:
             self._vouches = self._vouches + 1 if sight.vouched else 0
             if not self._unseen:
                 if not sight.vouched or self._vouches > PATIENCE:  # else it may be sliding behind something
-                    self._fit_size(picture)
-                if self._gone and sight.peak.value < SURE_SHARE * self._level:
+                    self._centre, self._size = self._shape.fitted(picture, self._centre, self._size)
+                    self._shown = self._shape.refined(picture, self._centre, self._size)
+                if self._shape.gone and sight.peak.value < SURE_SHARE * self._level:
                     sight = replace(sight, quality=0.0)  # of what covers it: no evidence
                 if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
                     self._sights += 1
@@ -339,36 +335,6 @@ class LsartTracker:
         fused = fuse(whole, parts, self._config.region_weight, self._config.quality_fusion)
         return replace(peak, offset=find_peak(fused).offset)  # sureness stays the whole's: its scale is known
 
-    def _fit_size(self, picture: Pyramid) -> None:
-        size = self._size
-        for axis in self._axes:
-            size = size * axis.estimate(picture, self._centre, size)
-        if self._figure:
-            shift, stretch = self._figure.refine(picture, self._centre, size)
-            trust = float(np.clip((self._figure.contrast - self._config.figure_contrast) / 0.15, 0, 1))
-            if self._axes:  # where the filters know the target's inside well, its outline has nothing to add
-                trust *= float(np.clip((self._config.figure_rigidity - self._axes[0].peak) / 0.12, 0, 1))
-            self._centre = np.clip(self._centre + self._config.figure_step * trust * shift * size, 0, self._image_size)
-            size = size * np.exp(self._config.figure_step * trust * stretch)
-        self._size = np.clip(size, 3.0, 2 * self._image_size)
-        if self._refinement:
-            self._shown = self._refine(picture, self._refinement)
-
-    def _refine(self, picture: Pyramid, refinement: BoxRefinement) -> F64 | None:
-        """The box to report: edges where the network sees them, the surer the nearer. None: it does not know.
-
-        The tracker itself goes on from its own box, for an error that is fed back grows. The scale filter's response
-        says how sure that box's edges are.
-        """
-        c = self._config
-        measured = refinement.measure(picture, self._centre, self._size)
-        self._gone = measured is not None and measured.present < c.refine_present
-        if measured is None or self._gone:
-            return None
-        sureness = self._axes[0].peak if self._axes else USUAL_PEAK
-        doubt = c.refine_doubt * float(np.exp(np.clip(10 * (USUAL_PEAK - sureness), -2, 1.5)))
-        return blended(self._box, measured, doubt)
-
     def _crop(self, picture: Pyramid, centre: F64, size: F64) -> Crop:
         side = np.sqrt(size.prod()) * self._config.search_ratio
         return picture.crop(centre, (side, side), (self._config.window_px, self._config.window_px))
@@ -381,12 +347,9 @@ class LsartTracker:
 
     def _learn(self, picture: Pyramid, first: bool = False) -> None:
         c = self._config
-        for axis in self._axes:
-            axis.learn(picture, self._centre, self._size)
+        self._shape.learn(picture, self._centre, self._size)
         if self._regain:
             self._regain.remember(picture, self._box)
-        if self._figure:
-            self._figure.learn(picture, self._centre, self._size)
         maps = self._features(self._crop(picture, self._centre, self._size).image)
         spectra = fft2(maps)
         self._model = spectra if self._model is None else self._model + c.learn_rate * (spectra - self._model)
