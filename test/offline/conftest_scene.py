@@ -34,7 +34,7 @@ def scene(i: int) -> tuple[np.ndarray, np.ndarray]:
     return image, boxes
 
 
-def write_scene(path: Path, frames: int = 30, storage: str = "mcap", compression: str = "", detections: bool = True,
+def write_scene(path: Path, frames: int = 30, storage: str = "mcap", compression: str = "", detections_every: int = 1,
                 stamps: list[int] | None = None, jpeg: bool = False) -> Path:
     with BagWriter(path, storage, compression) as bag:
         for i in range(frames):
@@ -51,7 +51,7 @@ def write_scene(path: Path, frames: int = 30, storage: str = "mcap", compression
                       bag_ns)
             pose = msg.pose_stamped(np.array([i * 0.1, 0.0, 5.0]), np.array([1.0, 0, 0, 0]), ns)
             bag.write("/truth/pose", pose, bag_ns)
-            if detections:
+            if detections_every and i % detections_every == 0:
                 shaky = boxes + np.random.default_rng(i).normal(0, 0.7, (2, 4))
                 bag.write("/detections", msg.boxes(shaky, ["", ""], ["car", "bus"], [0.9, 0.8], ns, "camera_optical"),
                           bag_ns)

@@ -43,6 +43,13 @@ def test_everything_is_scored(evaluated: tuple[Path, dict]) -> None:
     assert result["loss"]["status"] == ""
 
 
+def test_frames_that_nobody_looked_at_are_no_misses(tmp_path: Path) -> None:
+    """A slow detector's tracks go on between its looks."""
+    slow = write_scene(tmp_path / "slow", 24, detections_every=4)
+    result = evaluate(slow, tmp_path / "out", stages=("tracker",), target="none")
+    assert result["scores"]["tracking"]["HOTA"] > 0.5 and result["scores"]["tracking"]["IDSW"] == 0
+
+
 def test_exported_files_give_the_reference_tools_the_same_scores(evaluated: tuple[Path, dict]) -> None:
     out, result = evaluated
     apart = verify(out, result)
