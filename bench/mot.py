@@ -183,7 +183,8 @@ class ByteTrack:
             from trackers import ByteTrackTracker
         except ImportError as e:
             raise MissingDependency(f"the peer of this benchmark ({e})", "the packages trackers and supervision",
-                                    "pip install --no-deps trackers supervision") from e
+                                    "pip install --no-deps trackers supervision pydeprecate requests urllib3 idna "
+                                    "certifi charset-normalizer tqdm defusedxml") from e
         self._sv = supervision
         self._make = lambda: ByteTrackTracker(track_activation_threshold=config.high_score,
                                               high_conf_det_threshold=config.high_score,
