@@ -4,7 +4,8 @@ Cases come from recordings with truth (``--bags``: rendered flights, where build
 and, composited, from real footage (``--sequences``: OTB-style folders) or flights (``--drawn``) with canopies and bridges,
 fixed to the ground, drawn in the target's way.
 The whole tracker stage runs, in every second frame with detections: made of the truth (jitter, misses; none of what is
-hidden), or the package's own detector's, or none.
+hidden), or the package's own detector's, or none. ``predicted_off``: how far from the target its box is when it comes out
+again, in target sizes for each second that it was hidden (median of those that are OCCLUDED then).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench._hidden import HIDDEN, MIN_S, SEEN, Case, bag_cases, bag_footage, drawn_cases, folder_footage
 from uav_perception.config import DetectorConfig, LsartConfig, TrackerConfig
@@ -62,8 +63,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "reported_within_5_frames": round(sum(r["report_frames"] <= REPORT_FRAMES for r in rows) / n, 3),
             "regained": round(sum(r["regained"] for r in rows) / n, 3),
             "wrong_target": round(sum(r["wrong"] for r in rows) / n, 3),
+            "predicted_off": _median([r["predicted_off"] for r in rows]),
             "cases": rows}
     return report
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return round(float(np.median(known)), 3) if known else None
 
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
@@ -105,7 +112,7 @@ def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
     hidden = np.flatnonzero(case.visibility <= HIDDEN)
     first, last = int(hidden[0]), int(hidden[-1])
     states, ious = [], []
-    locked_id = None
+    locked_id, off = None, None
     for k, (stamp_ns, image) in enumerate(zip(case.stamps_ns, case.images, strict=True)):
         frame = Frame(k, stamp_ns, image)
         stage.update(frame, look(case, k, frame) if k % LOOK_EVERY == 0 else None)
@@ -114,6 +121,8 @@ def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
             locked_id = stage.target.track.id if stage.target.track else None
         status = stage.target
         same = status.track is not None and status.track.id == locked_id
+        if k == last and status.track is not None and status.state == "OCCLUDED":
+            off = _off_sizes(status.track.xyxy_px, case.box[k])
         states.append(status.state)
         ious.append(float(box_iou(status.track.xyxy_px, case.box[k])[0, 0]) if same and status.track else 0.0)
     quiet = [k for k in range(first, last + 1) if states[k] != "LOCKED"]
@@ -125,7 +134,14 @@ def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
             "tracked_before": bool(states[first - 1] == "LOCKED" or max(ious[3:first], default=0) > 0.5),
             "regained": bool(end and ious[-1] > 0.4),
             "regain_frames": next((k - last for k in after if states[k] == "LOCKED" and ious[k] > 0.4), None),
-            "wrong": bool(end and ious[-1] < 0.1)}
+            "wrong": bool(end and ious[-1] < 0.1),
+            "predicted_off": off if off is None else round(off / (case.stamps_ns[last] - case.stamps_ns[first]) * 1e9, 3)}
+
+
+def _off_sizes(found: ArrayLike, true: F64) -> float:
+    """Distance of a box's middle from the true one's, in sizes of that."""
+    middle = np.reshape(found, (2, 2)).mean(axis=0)
+    return float(np.linalg.norm(middle - true.reshape(2, 2).mean(axis=0)) / np.sqrt(np.prod(true[2:] - true[:2])))
 
 
 def detected(boxes: F64, stamp_ns: int, shape: tuple[int, ...], rng: np.random.Generator) -> Detections:

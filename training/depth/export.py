@@ -31,11 +31,14 @@ def _write(net: nn.Module, inputs: tuple[torch.Tensor, ...], names: list[str], o
     torch.onnx.export(net, inputs, str(temporary), input_names=names, output_names=outputs, opset_version=17,
                       dynamo=False)
     model = onnx.load(str(temporary))
-    preprocess = {"color": "rgb", "mean": [0, 0, 0], "scale": [1, 1, 1], "fit": "stretch",
-                  "shrink": "mean", "width_px": inputs[0].shape[3], "height_px": inputs[0].shape[2]}
-    notes = {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}
-    for key, value in notes.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    onnx.helper.set_model_props(model, metadata(inputs[0].shape[3], inputs[0].shape[2], report))
     onnx.save(model, str(temporary))
     os.replace(temporary, path)
+
+
+def metadata(width: int, height: int, report: dict[str, Any]) -> dict[str, str]:
+    """What a file says of itself: how a picture becomes its input, of this size at least in calibration, and how it was
+    trained."""
+    preprocess = {"color": "rgb", "mean": [0, 0, 0], "scale": [1, 1, 1], "fit": "stretch", "shrink": "mean",
+                  "width_px": width, "height_px": height}
+    return {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}

@@ -8,7 +8,6 @@ carried along as it is.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from training.traced import write_traced
 from uav_perception.depth_pose.dense import network_size
 from uav_perception.records import U8
 
+from .export import metadata
 from .losses import edge_loss, scale_invariant_loss
 from .networks import DepthNet
 from .train import START
@@ -32,7 +32,7 @@ from .views import ASPECTS, FAR_M, WIDTH, render_chunks
 
 F16 = NDArray[np.float16]
 SAVE_EVERY = 100
-HELD_OUT = range(10000, 10004)  # places to validate on, one of each shape of picture
+HELD_OUT = range(10000, 10004)  # places to validate on, pictures of all shapes among them
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,9 @@ def train(plan: Plan) -> tuple[DepthNet, list[dict[str, float]]]:
 def write_onnx(net: DepthNet, path: Path, report: dict[str, int]) -> None:
     """``net`` for pictures of every aspect; engines are calibrated in that of most cameras."""
     sizes = [network_size(WIDTH, round(WIDTH / aspect)) for aspect in dict.fromkeys(ASPECTS)]
-    width, height = sizes[0]
-    preprocess = {"color": "rgb", "mean": [0, 0, 0], "scale": [1, 1, 1], "fit": "stretch", "shrink": "mean",
-                  "width_px": width, "height_px": height}
-    notes = {"preprocess": json.dumps(preprocess), "precision": "fp32", "training": json.dumps(report)}
     free = {"image": {2: "height", 3: "width"}, "disparity": {2: "half_height", 3: "half_width"}}
-    write_traced(net.eval(), [(255 * torch.rand(1, 3, h, w),) for w, h in sizes], ["image"], ["disparity"], path, notes,
-                 free)
+    write_traced(net.eval(), [(255 * torch.rand(1, 3, h, w),) for w, h in sizes], ["image"], ["disparity"], path,
+                 metadata(*sizes[0], report), free)
 
 
 def main() -> None:

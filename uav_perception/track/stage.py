@@ -349,12 +349,9 @@ def make_tracker(config: TrackerConfig, lsart: LsartConfig) -> Tracker:
     """
     from .trackers import make_target_tracker
 
-    def make_target() -> TargetTracker:
-        return make_target_tracker(config, lsart)
-
     if config.target_tracker != "lsart":
-        return Tracker(config, make_target)
-    ready = make_target()
+        return Tracker(config, lambda: make_target_tracker(config, lsart))
+    ready = make_target_tracker(config, lsart)
     # tables of colours and the networks' memory are made when first used: ten times a lock's time, in flight
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     ready.start(Frame(0, 0, noise), (32, 32, 64, 64))
