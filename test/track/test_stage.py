@@ -302,6 +302,9 @@ class _Blind:
     def may_be(self, track):
         return True
 
+    def believe(self, until_ns):
+        self.believed_until_ns = until_ns
+
 
 @pytest.mark.parametrize("detector_sees", [True, False])
 def test_the_detector_shows_the_tracker_its_target_again(detector_sees):
@@ -353,6 +356,7 @@ def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
     runs = run_locked(scene, tracker, 5.0, "id", detect=lambda t: (0, 1) if t < 2.0 else (1,))
     assert {status.state for t, status, _ in runs if 0.5 < t < 2.5} == {"LOCKED"}  # a few misses are no proof
     assert {status.state for t, status, _ in runs if t > 4.0} == {"OCCLUDED"} and target.doubts >= 1
+    assert 11.8 * S <= target.believed_until_ns < 12 * S  # the last look that saw it
     for k in range(75, 150):  # nor later, as long as nothing else confirms it
         tracker.update(scene.frame(k / 15, k), scene.detections(k / 15, 1) if k % 3 == 0 else None)
         assert tracker.target.state in ("OCCLUDED", "LOST")
@@ -360,6 +364,34 @@ def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
     tracker.update(scene.frame(10.0, 150), scene.detections(10.0, 0, 1))
     tracker.update(scene.frame(10.1, 151), None)
     assert tracker.target.state == "LOCKED"  # seen again by both
+
+
+class _Rigid(_Blind):
+    """A target tracker that follows the right end of the first car, 60 px farther left, in a box of one size."""
+
+    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
+        corner = entering(frame.stamp_ns / S - 10)[2:]
+        size = self.track.xyxy_px[2:] - self.track.xyxy_px[:2]
+        self.track = replace(self.track, stamp_ns=frame.stamp_ns, last_seen_ns=frame.stamp_ns,
+                             xyxy_px=np.concatenate([corner - size, corner]))
+        return self.track
+
+
+def entering(t_s: float) -> np.ndarray:
+    return Scene().box(t_s) - [60, 0, 60, 0]
+
+
+def test_a_target_locked_while_it_comes_in_is_held_whole_once_it_is_inside():
+    scene, tracker = Scene(), Tracker(TrackerConfig(), _Rigid)
+    for k in range(13, 28):
+        t = k / 15
+        box = np.maximum(entering(t), 0)
+        tracker.update(scene.frame(t, k), Detections(round((10 + t) * S), box[None], [0.9], [0]))
+        if k == 14:
+            tracker.lock_box(box)
+            assert box[2] - box[0] < 26  # half of it
+    assert entering(t)[0] > 5
+    assert tracker.target.state == "LOCKED" and iou(tracker.target.track.xyxy_px, entering(t)) > 0.8
 
 
 def test_a_lock_on_what_the_detector_never_saw_is_not_doubted():

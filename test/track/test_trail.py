@@ -25,11 +25,13 @@ def test_the_way_is_that_before_it_was_covered(own: np.ndarray, camera: np.ndarr
         if k:
             trail.carry(pan(camera))
             place = place + camera + (own if k < 40 - covered else 0)
-        trail.add(k * STEP_NS, place)
-    since_ns, there, velocity = trail.before(39 * STEP_NS) or pytest.fail("no way")
-    np.testing.assert_allclose(velocity, own / (STEP_NS * 1e-9), atol=1e-6)
-    seconds = (39 * STEP_NS - since_ns) * 1e-9
-    np.testing.assert_allclose(there + velocity * seconds, place + covered * own, atol=1e-6)
+        shown = np.array([30.0, 20.0 if k < 40 - covered else 20.0 - k + 39 - covered])
+        trail.add(k * STEP_NS, place, shown)
+    way = trail.before(39 * STEP_NS) or pytest.fail("no way")
+    np.testing.assert_allclose(way.velocity, own / (STEP_NS * 1e-9), atol=1e-6)
+    seconds = (39 * STEP_NS - way.stamp_ns) * 1e-9
+    np.testing.assert_allclose(way.place + way.velocity * seconds, place + covered * own, atol=1e-6)
+    np.testing.assert_array_equal(way.size, [30, 20])
 
 
 def test_what_was_seen_for_a_moment_has_no_way() -> None:
@@ -37,5 +39,5 @@ def test_what_was_seen_for_a_moment_has_no_way() -> None:
     assert trail.before(0) is None
     trail.carry(np.eye(3))
     for k in range(3):
-        trail.add(k * STEP_NS, np.array([10.0 * k, 0]))
+        trail.add(k * STEP_NS, np.array([10.0 * k, 0]), np.array([9.0, 9.0]))
     assert trail.before(2 * STEP_NS) is None

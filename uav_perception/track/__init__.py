@@ -31,14 +31,17 @@ class TargetTracker(Protocol):
     0..1 and ``last_seen_ns`` the last frame whose image supported the box. ``detections`` help to find a lost target;
     ``others_xyxy_px`` (N, 4) are known to be something else, while ``newcomers`` came into sight since the target was
     last seen; ``camera`` is what the camera did since the last frame, where it is measured already (then for every
-    frame). ``doubt`` says that what it holds is not its target. ``may_be`` tells whether the target, out of sight, can
-    have come to where a track is.
+    frame). ``believe`` says until when others saw the target where it saw it, if they do not any more (None: nothing
+    speaks against it), ``doubt`` that what it holds is not its target. ``may_be`` tells whether the target, out of
+    sight, can have come to where a track is.
     """
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track: ...
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
                newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track: ...
+
+    def believe(self, until_ns: int | None) -> None: ...
 
     def doubt(self) -> None: ...
 

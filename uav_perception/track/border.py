@@ -28,9 +28,9 @@ def visible(xyxy_px: F64, view: F64) -> F64:
     return np.asarray(np.concatenate([near, far], axis=1) @ FROM_EDGES.T)
 
 
-def cut(xyxy_px: F64, view: F64) -> Bool:
-    """(N, 4) which edges lie at the border or beyond."""
-    margin = AT_BORDER * (xyxy_px[:, 2:] - xyxy_px[:, :2])
+def cut(xyxy_px: F64, view: F64, share: float = AT_BORDER) -> Bool:
+    """(N, 4) which edges lie at the border, give or take a share of the box, or beyond."""
+    margin = share * (xyxy_px[:, 2:] - xyxy_px[:, :2])
     return np.concatenate([xyxy_px[:, :2] <= view[:2] + margin, xyxy_px[:, 2:] >= view[2:] - margin], axis=1)
 
 

@@ -8,6 +8,7 @@ from ..geometry import box_iou
 from ..records import F64
 
 REFUTED = 0.01  # odds of the looks so far, if the target were where its tracker says, below which it is not
+UNLIKELY = 0.3  # ... and below which it may be on its way elsewhere since it was last confirmed
 ELSEWHERE_ODDS = 0.1  # of one look in which the box lies on something known to be another thing
 PRIOR_AWAKE = 0.3  # how far a detector is trusted that sees none of the other things it knew
 FOUND_ODDS, FOUND_AWAKE = 0.1, 0.7  # the same two of a target that its tracker alone has just found again
@@ -36,6 +37,7 @@ class Corroboration:
         self.silent = 0  # looks in a row that did not confirm the box
         self._odds, self._awake = 1.0, PRIOR_AWAKE
         self.on_another = False
+        self._confirmed_ns: int | None = None
 
     def found_again(self, lost_ns: int) -> None:
         """The target's tracker found by itself what was lost at ``lost_ns``, which errs more often than following."""
@@ -43,7 +45,7 @@ class Corroboration:
         self.unsure_since_ns = lost_ns
         self._odds, self._awake = FOUND_ODDS, FOUND_AWAKE
 
-    def look(self, box_xyxy_px: F64, own: F64, others: F64, seen: F64) -> bool:
+    def look(self, stamp_ns: int, box_xyxy_px: F64, own: F64, others: F64, seen: F64) -> bool:
         """Whether the target is confirmed: (4,) box of its tracker, (0 or 1, 4) where its identity is predicted, (N, 4)
         where others are, (M, 4) detections."""
         claim, claim_own = _overlap(box_xyxy_px[None], others)[0], _overlap(box_xyxy_px[None], own)[0]
@@ -52,6 +54,7 @@ class Corroboration:
         self._looks += 1
         if confirmed:
             self._hits += 1
+            self._confirmed_ns = stamp_ns
             self._rate = self._hits / (self._looks + 2)
             self.silent, self._odds, self._awake = 0, 1.0, PRIOR_AWAKE
             self.unsure_since_ns = None
@@ -60,6 +63,11 @@ class Corroboration:
             self.silent += 1
             self._odds *= ELSEWHERE_ODDS if self.on_another else 1.0 - self._rate * awake
         return bool(confirmed)
+
+    @property
+    def believed_until_ns(self) -> int | None:
+        """When the target was last confirmed, where since then it should have been and was not."""
+        return self._confirmed_ns if self._odds < UNLIKELY else None
 
     @property
     def refuted(self) -> bool:

@@ -96,6 +96,11 @@ class TargetLock:
             self._track, self._state = replace(self._track, state=TrackState.OCCLUDED), "OCCLUDED"
             self.doubted = True
 
+    def believe(self, until_ns: int | None) -> None:
+        """Until when others saw the target where its tracker sees it, if they do not any more."""
+        if self._tracker is not None:
+            self._tracker.believe(until_ns)
+
     def may_be(self, track: Track) -> bool:
         """Whether the target, out of sight, can have come to where this track is."""
         return self._tracker is None or self._tracker.may_be(track)

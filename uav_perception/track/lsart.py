@@ -89,6 +89,7 @@ class LsartTracker:
         self._usual = self._size  # of the box of late: what slides behind something seems to shrink
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
         self._candidate = Candidate()
+        self._believed_ns: int | None = None  # when others last saw it where it was seen here, if no longer
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
         self._newcomers = Newcomers(self._refinement) if self._refinement else None
@@ -179,16 +180,21 @@ class LsartTracker:
         if velocity is not None:
             self._velocity = self._velocity + max(0.15, 1 / self._sights) * (velocity - self._velocity)
         self._anchor = self._centre, self._size
-        self._trail.add(stamp_ns, self._centre)
         shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
+        self._trail.add(stamp_ns, self._centre, shown)
         self._usual = self._usual + 0.1 * (shown - self._usual)
         if self._frames % self._config.learn_every == 0 and self._inside(self._box) > 0.9:
             self._learn(picture)
 
+    def believe(self, until_ns: int | None) -> None:
+        self._believed_ns = until_ns
+
     def doubt(self) -> None:
         """What it holds is not its target: search on."""
         self._confidence.doubt()
-        self._unseen = max(1, self._unseen)
+        if not self._unseen:
+            self._go_back(self._out.track.stamp_ns)
+            self._unseen = 1
 
     def may_be(self, track: Track) -> bool:
         return strays(self._sought(track.stamp_ns), track) < ASTRAY
@@ -223,6 +229,7 @@ class LsartTracker:
                 if self._newcomers:
                     self._newcomers.forget()
             self._unseen = 0
+            self._believed_ns = None
             self._candidate.forget()
             return self._out.seen(frame, shown, quality)
         if state is not TrackState.TRACKED:
@@ -233,10 +240,12 @@ class LsartTracker:
 
     def _go_back(self, stamp_ns: int) -> None:
         """The target is out of sight: where it would be had it gone on as it did before it was being covered."""
-        before = self._trail.before(self._out.track.last_seen_ns)
-        if before is not None:
-            since_ns, place, self._velocity = before
-            self._anchor = place + self._velocity * (stamp_ns - since_ns) * 1e-9, self._anchor[1]
+        if self._believed_ns is not None:
+            self._out.unseen_since(self._believed_ns)
+        way = self._trail.before(self._out.track.last_seen_ns)
+        if way is not None:
+            self._velocity, self._usual = way.velocity, way.size
+            self._anchor = way.place + way.velocity * (stamp_ns - way.stamp_ns) * 1e-9, self._anchor[1]
         self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
 
     def _resize(self, size: F64) -> None:

@@ -55,6 +55,9 @@ class NanoTracker:
         self._template = self._features(frame, TEMPLATE_PX, 1.0).copy()
         return self._out.start(frame, box, track_id, class_id)
 
+    def believe(self, until_ns: int | None) -> None:
+        """It does not search, so it does not matter."""
+
     def doubt(self) -> None:
         self._out.doubt()
 

@@ -36,6 +36,9 @@ class OpenCvTracker:
         self._tracker.init(frame.image, tuple(round(v) for v in (x1, y1, x2 - x1, y2 - y1)))
         return self._out.start(frame, np.array([x1, y1, x2, y2]), track_id, class_id)
 
+    def believe(self, until_ns: int | None) -> None:
+        """It does not search, so it does not matter."""
+
     def doubt(self) -> None:
         self._out.doubt()
 

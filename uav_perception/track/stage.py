@@ -28,6 +28,7 @@ from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackSta
 from . import Ahead, TargetTracker, appearance, kalman
 from .camera_motion import NO_FLOW, CameraStep, CornerFlow, Flow, MotionHistory, camera_step
 from .corroboration import Corroboration
+from .fit import Fit, near_border
 from .lock import TargetLock
 from .many import ManyTracker
 from .target import checked_start_box, same_picture
@@ -50,6 +51,7 @@ class Tracker:
         self._pending: Detections | None = None
         self._tracks: tuple[Track, ...] = ()
         self._corroboration = Corroboration(config.lock_iou)
+        self._fit = Fit(config.lock_iou, config.relock_looks)
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
         self.refused: Counter[str] = Counter()
@@ -71,16 +73,19 @@ class Tracker:
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         before = self._beside_lock(frame.stamp_ns)
         known, searched, seen_ns = self._identities(before), self._lock.searching, self._lock.last_seen_ns
-        self._lock.update(frame, self._carried(usable, frame), known[1], self._newcomers(before),
+        carried = self._carried(usable, frame)
+        self._lock.update(frame, carried, known[1], self._newcomers(before),
                           step if self._c.camera_motion else None)
         if searched and self._lock.status.state == "LOCKED":
             self._corroboration.found_again(seen_ns)
+            self._fit.begin(True)
         if usable is not None:
             if usable.stamp_ns != frame.stamp_ns:
                 known = self._identities(self._beside_lock(usable.stamp_ns))
             self._look(usable, *known, None if ahead is None or usable is not detections else ahead.looks)
         tracks = self._many_at(frame.stamp_ns)
         self._relock(frame, tracks)
+        self._show_whole(frame, carried)
         self._tracks = self._with_lock(tracks)
         if self._c.auto_lock and self._lock.track_id is None:
             self._lock_best()
@@ -117,6 +122,7 @@ class Tracker:
 
     def _begin(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
         self._lock.start(frame, box_xyxy_px, track_id, class_id)
+        self._fit.begin(near_border(box_xyxy_px, _size_px(frame)))
         self._corroboration.start()
 
     def release(self) -> None:
@@ -220,7 +226,9 @@ class Tracker:
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
             seen = detections.xyxy_px.astype(np.float64)
-            confirmed = self._corroboration.look(locked.xyxy_px.astype(np.float64), own, others, seen)
+            confirmed = self._corroboration.look(detections.stamp_ns, locked.xyxy_px.astype(np.float64), own, others,
+                                                  seen)
+            self._lock.believe(self._corroboration.believed_until_ns)
             if confirmed:
                 self._lock.corroborate()
             elif self._corroboration.refuted:
@@ -284,9 +292,22 @@ class Tracker:
                   and self._corroboration.silent >= self._c.relock_looks
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
         if searching or astray:
-            self._corroboration.restart()
-            with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
-                self._lock.start(frame, track.xyxy_px, track.id, track.class_id)
+            self._show(frame, track.xyxy_px, track)
+
+    def _show(self, frame: Frame, box_xyxy_px: ArrayLike, track: Track) -> None:
+        """The locked target is in this box."""
+        self._corroboration.restart()
+        self._fit.begin(near_border(box_xyxy_px, _size_px(frame)))
+        with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
+            self._lock.start(frame, box_xyxy_px, track.id, track.class_id)
+
+    def _show_whole(self, frame: Frame, seen: Detections | None) -> None:
+        """Show the target's tracker all of its target, where it knows a part and the detector sees the whole."""
+        status = self._lock.status
+        if seen is not None and status.state == "LOCKED" and status.track is not None:
+            whole = self._fit.larger(status.track.xyxy_px, seen.xyxy_px, _size_px(frame))
+            if whole is not None:
+                self._show(frame, whole, status.track)
 
     def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         """The locked target as its own tracker sees it, the others as they are."""

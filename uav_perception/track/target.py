@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -86,6 +88,10 @@ class TargetTrack:
         self._track = Track(frame.stamp_ns, last.id, TrackState.TRACKED, _f32(box), _f32(velocity),
                             float(np.clip(score, 0, 1)), last.class_id, frame.stamp_ns, frame.frame_id)
         return self._track
+
+    def unseen_since(self, stamp_ns: int) -> None:
+        """What was seen after ``stamp_ns`` was not the target."""
+        self._track = replace(self.track, last_seen_ns=min(stamp_ns, self.track.last_seen_ns))
 
     def without_evidence(self, frame: Frame, state: TrackState, box: F64 | None = None, score: float = 0.0) -> Track:
         """OCCLUDED or LOST at ``box`` (default: the last one); ``last_seen_ns`` stays what it was."""
