@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from uav_perception.records import Track, TrackState
 from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers
+from uav_perception.track.paint import Paint
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
 from uav_perception.track.sought import SLOWS_S, Sought
@@ -60,10 +61,10 @@ def looks(judge, tracks_at, times=8, first_s=1.0):
 
 def test_who_comes_out_where_the_target_can_be_is_taken_after_a_few_looks():
     acceleration = np.array([-20.0, 25.0])
-    found = looks(Newcomers(Sees()), lambda t: [newcomer(*turned(t, acceleration))])
+    found = looks(Newcomers(Sees(), Paint()), lambda t: [newcomer(*turned(t, acceleration))])
     first = found.index(7)
     assert first + 1 >= LOOKS and first * STEP_S >= LOOKED_AT_S - 1e-9 and set(found[first:]) == {7}
-    assert set(looks(Newcomers(Sees(0.01)), lambda t: [newcomer(*turned(t, acceleration))])) == {None}
+    assert set(looks(Newcomers(Sees(0.01), Paint()), lambda t: [newcomer(*turned(t, acceleration))])) == {None}
 
 
 @pytest.mark.parametrize("wrong", ["stands", "is far", "is large", "is a line", "comes in at the border"])
@@ -80,7 +81,7 @@ def test_who_cannot_be_the_target_is_not_taken(wrong):
             return [newcomer(place, velocity, size=np.array([640.0, 1.5]))]
         return [newcomer(np.array([20.0, place[1]]), velocity)]
 
-    judge = Newcomers(Sees())
+    judge = Newcomers(Sees(), Paint())
     assert set(looks(judge, tracks)) == {None}
     if wrong == "stands":
         assert len(judge.dismissed(tracks(2.0))) == 1
@@ -93,12 +94,12 @@ def test_of_two_that_may_be_the_target_neither_is_taken():
         (a, v), (b, w) = turned(t, np.array([0.0, 15.0])), turned(t, np.array([0.0, -15.0]))
         return [newcomer(a, v, 7), newcomer(b, w, 8)]
 
-    assert set(looks(Newcomers(Sees()), two)) == {None}
-    judge = Newcomers(Sees())
+    assert set(looks(Newcomers(Sees(), Paint()), two)) == {None}
+    judge = Newcomers(Sees(), Paint())
     assert looks(judge, lambda t: two(t)[:1] if t < 1.65 else two(t))[-2:] == [7, None]
 
 
 def test_a_look_that_misses_one_does_not_make_it_unknown():
-    judge = Newcomers(Sees())
+    judge = Newcomers(Sees(), Paint())
     seen = looks(judge, lambda t: [newcomer(*turned(t, np.zeros(2)))] if round(t / STEP_S) % 2 else [], times=9)
     assert 7 in seen

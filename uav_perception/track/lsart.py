@@ -92,7 +92,7 @@ class LsartTracker:
         self._believed_ns: int | None = None  # when others last saw it where it was seen here, if no longer
         self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
-        self._newcomers = Newcomers(self._refinement) if self._refinement else None
+        self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
         if self._refinement:
             self._refinement.start(picture, self._centre, self._size)
         self._learn(picture, first=True)
@@ -197,7 +197,8 @@ class LsartTracker:
             self._unseen = 1
 
     def may_be(self, track: Track) -> bool:
-        return strays(self._sought(track.stamp_ns), track) < ASTRAY
+        another = self._regain is not None and self._regain.paint.differs(self._previous, track.xyxy_px)
+        return strays(self._sought(track.stamp_ns), track) < ASTRAY and not another
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""
@@ -314,11 +315,13 @@ class LsartTracker:
         return replace(sight, centre=measured.centre, quality=self._config.quality_min, vouched=True)
 
     def _present(self, picture: Pyramid, sight: Sight) -> bool:
-        """Whether the refinement, too, sees the target there: it tells background from things better than peaks do."""
-        if self._refinement is None:
+        """Whether the refinement, too, sees the target there, which tells background from things better than peaks do,
+        and it is not plainly of another colour."""
+        if self._refinement is None or self._regain is None:
             return True
         measured = self._refinement.measure(picture, sight.centre, sight.size)
-        return measured is not None and measured.present >= self._config.refine_regain
+        return (measured is not None and measured.present >= self._config.refine_regain
+                and not self._regain.paint.differs(picture.image, measured.edges))
 
     def _believable(self, sight: Sight, distance: float, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..records import F32, F64, Track
 from .kalman import box_to_centre
+from .paint import Paint
 from .pyramid import Pyramid
 from .refine import BoxRefinement
 from .sought import Sought, log_odds
@@ -20,6 +21,7 @@ from .sought import Sought, log_odds
 # Log odds that a newcomer is the target, fitted to the first looks at 73 targets that came out from behind something on
 # rendered flights and at 150 other newcomers of like size near them (area under the curve, by other flights: .98)
 AT_ZERO, PER_LOGIT, PER_REACH, AT_BORDER, PER_ASTRAY = 0.9, 0.53, -0.73, -2.87, -2.77
+ANOTHER_COLOUR = -3.0  # as many as tell things that are plainly from those that may be
 LIKELY, UNLIKELY = 0.0, -2.5  # mean log odds that are enough, and with which it is something else
 MARGIN = 0.7  # log odds by which the next best must be less likely
 LOOKS, LOOKED_AT_S = 3, 0.25  # that many and that long: before, its velocity is not known
@@ -31,10 +33,10 @@ AT_ONCE = 4  # newcomers that are looked at in one frame
 
 
 class Newcomers:
-    """Judges newcomers by all looks at each. ``refinement`` knows the target."""
+    """Judges newcomers by all looks at each. ``refinement`` and ``paint`` know the target."""
 
-    def __init__(self, refinement: BoxRefinement) -> None:
-        self._refinement = refinement
+    def __init__(self, refinement: BoxRefinement, paint: Paint) -> None:
+        self._refinement, self._paint = refinement, paint
         self._looks: dict[int, tuple[float, int, float]] = {}  # by id: mean log odds, looks, when unseen since
 
     def forget(self) -> None:
@@ -74,7 +76,8 @@ class Newcomers:
         x1, y1, x2, y2 = newcomer.xyxy_px
         at_border = min(x1, y1, width - x2, height - y2) < BORDER * sought.side_px
         odds = (AT_ZERO + PER_LOGIT * log_odds(0.0 if measured is None else measured.present)
-                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * strays(sought, newcomer))
+                + PER_REACH * sought.far(middle)**2 + AT_BORDER * at_border + PER_ASTRAY * strays(sought, newcomer)
+                + ANOTHER_COLOUR * self._paint.differs(picture.image, newcomer.xyxy_px))
         mean, looks, since_s = self._looks.get(newcomer.id, (0.0, 0, sought.unseen_s))
         return mean + (odds - mean) / min(looks + 1, MEMORY), looks + 1, since_s
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..geometry import box_iou
 from ..records import F32, F64, U8
 from . import appearance
+from .paint import Paint
 from .pyramid import Pyramid
 from .refine import BoxRefinement
 from .sought import Found, Sought, log_odds
@@ -35,12 +36,14 @@ class Regain:
 
     def __init__(self, refinement: BoxRefinement) -> None:
         self._refinement = refinement
+        self.paint = Paint()
         self._look: F32 | None = None
         self._suspect: Found | None = None  # the likeliest of the last looks, with the mean of its odds
         self._looks = 0  # at it
 
     def remember(self, picture: Pyramid, box: F64) -> None:
         """The target is in this box."""
+        self.paint.remember(picture.image, box)
         look = appearance.describe(picture.image, box)
         self._look = look if self._look is None else (1 - MEMORY) * self._look + MEMORY * look
         self._suspect, self._looks = None, 0
@@ -84,7 +87,7 @@ class Regain:
             return None
         seen = Found(measured.centre, measured.edges[2:] - measured.edges[:2], 0.0)
         far = sought.far(seen.centre)
-        if far > 1 or seen.size.prod() > LARGER**2 * size.prod():
+        if far > 1 or seen.size.prod() > LARGER**2 * size.prod() or self.paint.differs(picture.image, seen.box):
             return None
         odds = (PER_LOGIT * log_odds(measured.present) + PER_DISTANCE * self.strangeness(picture, seen.box) + AT_ZERO
                 + PER_REACH * far**2)
