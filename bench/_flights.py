@@ -17,7 +17,8 @@ from uav_perception.offline.metrics.trajectory import score_trajectory
 from uav_perception.records import DepthMap, DepthPoseResult, Frame, Scale
 
 F64 = NDArray[np.float64]
-MOVES_PX = 1.0  # a pixel moves by itself when its thing moves by this against the scene from frame to frame
+# By how much a thing moves against the scene from frame to frame whose pixels move by themselves, and whose rest
+MOVES_PX, RESTS_PX = 1.0, 0.2
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,14 @@ def rendered(scene: str, seed: int, seconds: float, fps: float) -> tuple[float, 
 
 def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
             ) -> tuple[dict[str, Any], list[Frame], list[F64]]:
-    """Scores of one flight with height above ground given; its frames and true poses for the peer."""
+    """Scores of one flight with height above ground given; its frames and true poses for the peer.
+
+    ``moving_iou``: what moves by less than ``MOVES_PX`` rests. ``moving_iou_clear``: it counts if it moves by less than
+    ``RESTS_PX``, else not at all.
+    """
     stage = make_depth_pose(DepthPoseConfig(camera_pitch_deg=pitch_deg, mask_model=mask_model))
     abs_rel, delta, ratio, found, true, stamps, kept, all_true = [], [], [], [], [], [], [], []
-    both = either = metric = 0
+    both = either = either_clear = metric = 0
     for t in frames:
         r = stage.update(t.frame, t.height_agl_m)
         kept.append(t.frame)
@@ -71,6 +76,7 @@ def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
             moving = t.own_px > MOVES_PX
             both += int((moving & r.motion_mask).sum())
             either += int((moving | r.motion_mask).sum())
+            either_clear += int((moving | (r.motion_mask & (t.own_px < RESTS_PX))).sum())
     path = score_trajectory(np.array(stamps, np.int64), np.array(found), np.array(true), metric=True)
     off = np.abs(np.array(ratio) - 1)
     return {"frames": len(kept), "metric_frames": metric, "resets": stage.resets,
@@ -79,7 +85,9 @@ def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
             "scale_error": _rounded(np.median(off)) if len(off) else None,
             "scale_error_p95": _rounded(np.percentile(off, 95)) if len(off) else None,
             "path_m": _rounded(path.get("path_m")), "drift_percent": _rounded(path.get("drift_percent")),
-            "moving_iou": _rounded(both / either) if either else None, "moving_px": either}, kept, all_true
+            "moving_iou": _rounded(both / either) if either else None,
+            "moving_iou_clear": _rounded(both / either_clear) if either_clear else None, "moving_px": either
+            }, kept, all_true
 
 
 def depth_errors(result: DepthPoseResult, truth: Truth) -> tuple[float, float, float]:

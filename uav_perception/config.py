@@ -163,6 +163,7 @@ class DepthPoseConfig(Checked, section="depth_pose"):
     blank_std: float = param(3.0, "an image with less spread is blank, grey levels", lo=0.0, hi=100.0)
     gap_max_s: float = param(1.0, "after a longer gap between usable frames the run starts anew, s", lo=0.01, hi=600.0)
     product_width_px: int = param(416, "depth, flow and cloud are at most this wide, px", lo=32, hi=8192)
+    mask_width_px: int = param(640, "pictures are at most this wide from which a network draws the mask, px", lo=32, hi=8192)
     fuse_reach: float = param(0.015, "radius in which a measured point bends the network's depth, share of the width",
                               lo=0.005, hi=0.5)
     scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.motion_mask import MaskNetwork, MotionMask, near_moving
+from uav_perception.depth_pose.motion_mask import PX, MaskNetwork, MotionMask, near_moving, residual_motion
+from uav_perception.depth_pose.products import source_pixels
 from uav_perception.engine import TensorSpec
 from uav_perception.errors import ModelError
-from uav_perception.records import Bool
+from uav_perception.geometry import se3_inverse
+from uav_perception.records import F32, Bool
 
 
 def masks(flight: Rendered, speed_px: float) -> tuple[list[Bool | None], list[Bool]]:
@@ -84,11 +86,41 @@ def test_a_network_is_asked_at_its_step_and_its_answer_has_the_wanted_size(fligh
         h, w = frame.image.shape[:2]
         found = mask(frame.stamp_ns, frame.image, flight.depth[k], CAMERA, (2 * w, 2 * h + 1))
     assert found is not None and found.shape == (2 * h + 1, 2 * w) and found.all()
-    assert engine.shown[0][2] % 8 == engine.shown[0][3] % 8 == 0 and engine.shown[0][2] - h < 8
+    assert engine.shown[0][2] % 32 == engine.shown[0][3] % 32 == 0 and engine.shown[0][2] - h < 32
+    assert mask.asks_network
     asked, mask.careful = len(engine.shown), False
     mask.move(np.eye(4))
     again = mask(flight.frames[-1].stamp_ns + 33_000_000, flight.frames[-1].image, flight.depth[-1], CAMERA)
     assert again is not None and not again.all() and len(engine.shown) == asked
+
+
+def test_residual_motion_is_along_the_line_of_wrong_depth_or_across_it(flight: Rendered) -> None:
+    now, past = 9, 6
+    h, w = flight.depth[now].shape
+    past_from_cur = se3_inverse(flight.world_from_camera[past]) @ flight.world_from_camera[now]
+    true = flight.depth[now]
+    u, v = source_pixels(1 / true, CAMERA, past_from_cur)
+    nothing = (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
+    middle = np.s_[..., h // 4:-h // 4, w // 4:-w // 4]
+
+    def motion(depth: F32, shift_px: tuple[float, float] = (0, 0)) -> list[float]:
+        """What is seen where the scene has another depth than held, or has moved by ``shift_px``: pixels."""
+        u, v = source_pixels(1 / depth, CAMERA, past_from_cur)
+        there = cv2.remap(flight.frames[past].image, u - np.float32(shift_px[0]), v - np.float32(shift_px[1]), 1)
+        maps = residual_motion(flight.frames[now].image, there, nothing, depth, CAMERA, past_from_cur)
+        assert all(m.dtype == np.uint8 and m.shape == (h, w) for m in maps)
+        return [float(np.median(m[middle])) / PX for m in maps]
+
+    assert max(motion(true)) < 0.3
+    far = source_pixels(np.float32(1 / 1.3) / true, CAMERA, past_from_cur)
+    line = np.stack([u - far[0], v - far[1]])[middle]
+    shift_px = float(np.median(np.hypot(*line)))
+    nearer, farther, across = motion(np.float32(1.3) * true)  # held to be farther than it is
+    assert nearer == pytest.approx(shift_px, rel=0.35) and max(farther, across) < 0.35 * shift_px
+    nearer, farther, across = motion(np.float32(1 / 1.3) * true)
+    assert farther > 0.5 * shift_px and max(nearer, across) < 0.35 * shift_px
+    aside = np.median(np.abs(line[1]) / np.hypot(*line))  # of a shift to the right, the share that is across the line
+    assert motion(true, (3.0, 0.0))[2] == pytest.approx(3.0 * aside, rel=0.15)
 
 
 def test_a_network_of_other_inputs_is_refused() -> None:

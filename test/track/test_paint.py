@@ -38,7 +38,7 @@ DARK, WHITE, RED = (50, 45, 45), (225, 225, 225), (40, 40, 190)
 @pytest.mark.parametrize("colour", [DARK, WHITE, RED])
 @given(light=st.floats(0.65, 1.0), dx=st.integers(-40, 40), dy=st.integers(-40, 40))
 def test_the_same_in_another_light_at_another_place_does_not_differ(colour, light: float, dx: int, dy: int) -> None:
-    box = BOX + [dx, dy, dx, dy]
+    box = BOX + np.tile([dx, dy], 2)
     assert not known(colour).differs(picture(colour, box, light), box)
 
 

@@ -21,7 +21,7 @@ def export(model: MaskNet, path: Path, training: dict[str, Any]) -> float:
         WorkFailed: the file computes something else.
     """
     torch.manual_seed(0)
-    cases = [(torch.rand(1, CHANNELS, *shape) * 255,) for shape in ((64, 96), (48, 40))]
+    cases = [(torch.rand(1, CHANNELS, *shape) * 255,) for shape in ((64, 96), (32, 160))]
     free = {2: "height", 3: "width"}
     return write_traced(model.float().eval(), cases, ["seen"], ["moving"], path,
                         {"family": "uavmask", "precision": "fp32", "training": json.dumps(training)},
@@ -32,7 +32,8 @@ def write_card(path: Path, summary: dict[str, Any], plan: Plan) -> None:
     """Write the card of one run."""
     path.write_text(f"""# Mask of what moves: model card
 
-A U-Net on the differences of a picture to three earlier ones, warped by depth and camera motion.
+A U-Net on the differences of a picture to three earlier ones, warped by depth and camera motion, and on the dense flow
+that is left to the newest of them.
 {summary['parameters'] / 1e6:.2f} M parameters. Trained for {plan.steps} steps of {plan.batch} crops, seed {plan.seed},
 on {plan.flights} short flights of this project's simulator (Apache-2.0), every tenth of them held out: IoU there
 {summary['iou']:.3f}.

@@ -16,26 +16,27 @@ from uav_perception.sim.flight import SCENES, Flight, FlightOptions
 FPS = 20.0
 EVERY = 4  # frames of the flight from picture to picture
 PICTURES = 9  # of one flight
-MOVES_PX = 1.0  # own motion from frame to frame that counts as moving
 FIRST_SEED = 100  # of the places; measurements use seeds from 870 on
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One flight: pictures (N, H, W, 3) BGR, depth (N, H, W) m (0 = sky), ``moving`` (N, H, W),
-    world from camera (N, 4, 4), intrinsics (3, 3), degrees the camera looks down."""
+    """One flight: pictures (N, H, W, 3) BGR, depth (N, H, W) m (0 = sky), own motion (N, H, W) px from frame to frame,
+    ``things`` (N, H, W) that move or could, world from camera (N, 4, 4), intrinsics (3, 3), degrees the camera looks
+    down."""
 
     images: U8
     depth: NDArray[np.float16]
-    moving: Bool
+    own_px: NDArray[np.float16]
+    things: Bool
     world_from_camera: F64
     K: F64
     look_down_deg: float
 
     def backwards(self) -> Clip:
         """The same flight run the other way: what moves still moves."""
-        return replace(self, images=self.images[::-1], depth=self.depth[::-1], moving=self.moving[::-1],
-                       world_from_camera=self.world_from_camera[::-1])
+        return replace(self, images=self.images[::-1], depth=self.depth[::-1], own_px=self.own_px[::-1],
+                       things=self.things[::-1], world_from_camera=self.world_from_camera[::-1])
 
 
 def render(index: int) -> Clip:
@@ -55,7 +56,7 @@ def render(index: int) -> Clip:
     shots = [next(frames) for _ in range(PICTURES)]
     return Clip(np.stack([s.frame.image for s in shots]),
                 np.stack([np.where(s.depth.valid, s.depth.depth, 0).astype(np.float16) for s in shots]),
-                np.stack([s.own_px > MOVES_PX for s in shots]),
+                np.stack([s.own_px.astype(np.float16) for s in shots]), np.stack([s.id_mask > 0 for s in shots]),
                 np.stack([s.world_from_camera for s in shots]), flight.camera.K,
                 options.look_down_deg or spec.look_down_deg)
 

@@ -10,31 +10,48 @@ from uav_perception.depth_pose.motion_mask import MaskNetwork
 CHANNELS = MaskNetwork.CHANNELS
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False),
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
                          nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class MaskNet(nn.Module):
-    """(B, CHANNELS, h, w) 0..255 to (B, 1, h, w) logits; h and w are multiples of 8.
+    """(B, CHANNELS, h, w) 0..255 to (B, 1, h, w) logits; h and w are multiples of ``MaskNetwork.STEP``.
 
-    Two by two pixels are one place of its maps: a quarter of the work.
+    Most of its width lies where a place of its maps is 8 pixels and more: what things look like, and how far a mover
+    reaches whose middle differs from nothing. It learns to see all things that could move, too, which a picture shows
+    far more of: what moves is such a thing, and not its shadow.
     """
+
+    WIDTHS = (16, 32, 64, 96, 128)  # of the maps of 2, 4, 8, 16 and 32 pixels a place
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(nn.PixelUnshuffle(2), _conv(4 * CHANNELS, 24), _conv(24, 24))
-        self.middle = nn.Sequential(_conv(24, 40, 2), _conv(40, 40))
-        self.coarse = nn.Sequential(_conv(40, 48, 2), _conv(48, 48, dilation=2), _conv(48, 48, dilation=4))
-        self.to_middle, self.to_fine = _conv(48 + 40, 40), _conv(40 + 24, 24)
-        self.out = nn.Sequential(nn.Conv2d(24, 4, 1), nn.PixelShuffle(2))
+        inputs, downs, ups = CHANNELS, list[nn.Module](), list[nn.Module]()
+        for level, width in enumerate(self.WIDTHS):
+            more = (_conv(width, width) for _ in range(min(level, 2)))
+            downs.append(nn.Sequential(_conv(inputs, width, 2), *more))
+            inputs = width
+        for width in self.WIDTHS[-2::-1]:
+            ups.append(_conv(inputs + width, width))
+            inputs = width
+        self.downs, self.ups = nn.ModuleList(downs), nn.ModuleList(ups)
+        self.out = nn.Sequential(nn.Conv2d(inputs, 8, 1), nn.PixelShuffle(2))
 
     def forward(self, seen: Tensor) -> Tensor:
-        fine = self.fine(seen / 64.0)
-        middle = self.middle(fine)
-        middle = self.to_middle(torch.cat([_doubled(self.coarse(middle)), middle], 1))
-        logits: Tensor = self.out(self.to_fine(torch.cat([_doubled(middle), fine], 1)))
-        return logits
+        return self.both(seen)[:, :1]
+
+    def both(self, seen: Tensor) -> Tensor:
+        """(B, 2, h, w) logits: moves, and could move; the first is never above the second."""
+        maps, kept = seen / 64.0, list[Tensor]()
+        for down in self.downs:
+            maps = down(maps)
+            kept.append(maps)
+        kept.pop()
+        for up in self.ups:
+            maps = up(torch.cat([_doubled(maps), kept.pop()], 1))
+        moves, could = self.out(maps).split(1, 1)
+        return torch.cat([torch.minimum(moves, could), could], 1)
 
 
 def _doubled(maps: Tensor) -> Tensor:

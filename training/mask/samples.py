@@ -12,7 +12,8 @@ from uav_perception.records import F32, U8, CameraModel
 
 from .flights import EVERY, FPS, Clip
 
-WIDTH_PX = 416  # the stage's own
+WIDTHS_PX = (416, 640)  # least and most, of the pictures compared
+MOVES_PX, RESTS_PX = 1.0, 0.2  # own motion from frame to frame above which things count as moving, and below as at rest
 AGES = ((1, 2), (3,), (5, 6))  # of the pictures compared with, in pictures of the clip: about LAGS_S
 FIRST = max(AGES[-1])  # picture that has them all
 TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length
@@ -21,10 +22,12 @@ assert EVERY / FPS == 0.2
 
 
 def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
-    """Channels (C, h, w) of picture ``k`` >= FIRST, and 255 times the share of each pixel (h, w) that moves."""
+    """Channels (C, h, w) of picture ``k`` >= FIRST, and for each pixel (3, h, w) 255 times the share that moves, the
+    share that could, and the share of which it is said whether it does."""
     height, width = clip.images.shape[1:3]
     camera = CameraModel(clip.K, np.zeros(5), width, height)
-    small = scaled_camera(camera, WIDTH_PX, round(height * WIDTH_PX / width))
+    width_px = 8 * int(rng.integers(WIDTHS_PX[0] // 8, WIDTHS_PX[1] // 8 + 1))
+    small = scaled_camera(camera, width_px, round(height * width_px / width))
     size = (small.width_px, small.height_px)
 
     def seen(j: int) -> U8:
@@ -39,8 +42,10 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
         turn = wrong * rng.normal(0, np.radians(TURN_DEG), 3)
         earlier.append((seen(j), motion @ se3_exp(np.concatenate([shift, turn]))))
     depth = _as_measured(clip.depth[k].astype(np.float32), size, rng)
-    share = cv2.resize(clip.moving[k].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return channels(seen(k), earlier, depth, small), np.rint(np.asarray(share) * 255).astype(np.uint8)
+    own_px = clip.own_px[k].astype(np.float32)
+    truth = np.dstack([own_px > MOVES_PX, clip.things[k], (own_px > MOVES_PX) | (own_px < RESTS_PX)]).astype(np.float32)
+    share = np.rint(255 * np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_AREA))).astype(np.uint8)
+    return channels(seen(k), earlier, depth, small), np.moveaxis(share, 2, 0)
 
 
 def _as_measured(depth_m: F32, size: tuple[int, int], rng: np.random.Generator) -> F32:

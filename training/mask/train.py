@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.run import Run
+from uav_perception.depth_pose.motion_mask import MaskNetwork
 from uav_perception.records import U8
 
 from .flights import PICTURES, read, rendered
@@ -22,7 +23,7 @@ from .network import MaskNet
 from .samples import FIRST, sample
 
 SAVE_EVERY = 100
-CROP = (144, 192)  # rows, cols
+CROP = (192, 256)  # rows, cols
 ON_MOVING = 0.8  # share of the crops that are laid around something that moves
 
 
@@ -44,52 +45,56 @@ class Plan:
 
 @dataclass(frozen=True)
 class Data:
-    """(N, C, h, w) channels and (N, h, w) shares of 255 that move."""
+    """Samples, of different sizes: (C, h, w) channels and (3, h, w) shares of 255 that move, could move, count."""
 
-    seen: U8
-    moving: U8
+    seen: list[U8]
+    truth: list[U8]
 
     def crops(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Channels (count, C, *CROP) and shares 0..1 (count, 1, *CROP), mirrored and of changed contrast at random."""
-        seen, moving = [], []
-        h, w = self.moving.shape[1:]
+        """Channels (count, C, *CROP) and shares 0..1 (count, 3, *CROP), mirrored and of changed contrast and colour at
+        random."""
+        seen, truth = [], []
         for k in rng.integers(len(self.seen), size=count):
+            h, w = self.truth[k].shape[1:]
             top, left = rng.integers(h - CROP[0] + 1), rng.integers(w - CROP[1] + 1)
-            where = np.argwhere(self.moving[k] > 127)
+            where = np.flatnonzero(self.truth[k][0] > 127)
             if len(where) and rng.random() < ON_MOVING:
-                y, x = where[rng.integers(len(where))]
+                y, x = divmod(int(where[rng.integers(len(where))]), w)
                 top, left = (int(np.clip(at - rng.integers(side), 0, whole - side))
                              for at, side, whole in zip((y, x), CROP, (h, w), strict=True))
             rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
             a = self.seen[k][:, rows, cols].astype(np.float32)
-            b = self.moving[k][rows, cols].astype(np.float32) / 255
-            a[3:] *= rng.uniform(0.7, 1.3)  # the differences
+            a[:3] = a[:3] * rng.uniform(0.8, 1.2, (3, 1, 1)) + rng.uniform(-20, 20)  # the colours
+            a[3:-3] *= rng.uniform(0.7, 1.3)  # the differences
             flips = [slice(None, None, int(rng.choice([-1, 1]))) for _ in CROP]
             seen.append(a[:, flips[0], flips[1]])
-            moving.append(b[flips[0], flips[1]])
-        return torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(moving))[:, None]
+            truth.append(self.truth[k][:, rows, cols][:, flips[0], flips[1]].astype(np.float32) / 255)
+        return torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(truth))
 
 
 def read_data(plan: Plan) -> tuple[Data, Data]:
     """To learn from, and to validate on: every tenth flight, of all scenes in turn."""
-    seen: tuple[list[U8], list[U8]] = ([], [])
-    moving: tuple[list[U8], list[U8]] = ([], [])
+    data = Data([], []), Data([], [])
     for i, path in enumerate(rendered(Path(plan.folder), plan.flights)):
         clip, rng, kept = read(path), np.random.default_rng([plan.seed, i]), int(i % 20 in (7, 18))
         for run in (clip,) if kept else (clip, clip.backwards()):
             for k in range(FIRST, PICTURES):
-                a, b = sample(run, k, rng)
-                seen[kept].append(a)
-                moving[kept].append(b)
-    return Data(np.stack(seen[0]), np.stack(moving[0])), Data(np.stack(seen[1]), np.stack(moving[1]))
+                seen, truth = sample(run, k, rng)
+                data[kept].seen.append(seen)
+                data[kept].truth.append(truth)
+    return data
 
 
-def loss(logits: Tensor, moving: Tensor) -> Tensor:
-    """Cross entropy, and one minus the soft intersection over union of the whole batch."""
-    p = torch.sigmoid(logits)
-    both = (p * moving).sum()
-    return 2 * nn.functional.binary_cross_entropy_with_logits(logits, moving) + 1 - (both + 1) / (
-        (p + moving - p * moving).sum() + 1)
+def loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Of what moves, in the pixels that count, and of what could: cross entropy, and one minus the soft intersection
+    over union of the whole batch."""
+    counts = torch.cat([truth[:, 2:], torch.ones_like(truth[:, 2:])], 1)
+    total, truth, p = torch.zeros(()), truth[:, :2], torch.sigmoid(logits)
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, counts, reduction="none")
+    both, either = counts * p * truth, counts * (p + truth - p * truth)
+    for k in range(2):
+        total = total + 2 * entropy[:, k].mean() + 1 - (both[:, k].sum() + 1) / (either[:, k].sum() + 1)
+    return total
 
 
 class Trainer(Run[MaskNet]):
@@ -104,18 +109,20 @@ class Trainer(Run[MaskNet]):
 
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
-        seen, moving = data.crops(self.plan.batch, np.random.default_rng([self.plan.seed, 1, self.step_index]))
-        return self.descend(loss(self.model(seen.contiguous(memory_format=torch.channels_last)), moving))
+        seen, truth = data.crops(self.plan.batch, np.random.default_rng([self.plan.seed, 1, self.step_index]))
+        return self.descend(loss(self.model.both(seen.contiguous(memory_format=torch.channels_last)), truth))
 
 
 @torch.no_grad()
 def overlap(model: MaskNet, data: Data) -> float:
-    """Intersection over union of all pixels."""
+    """Intersection over union of all pixels that count."""
     both = either = 0
-    for seen, moving in zip(data.seen, data.moving, strict=True):
-        found = model.eval()(torch.from_numpy(seen[None]).float())[0, 0].numpy() > 0
-        both += int((found & (moving > 127)).sum())
-        either += int((found | (moving > 127)).sum())
+    for seen, truth in zip(data.seen, data.truth, strict=True):
+        h, w = (side // MaskNetwork.STEP * MaskNetwork.STEP for side in seen.shape[1:])
+        found = model.eval()(torch.from_numpy(seen[None, :, :h, :w]).float())[0, 0].numpy() > 0
+        moving, _, counts = truth[:, :h, :w] > 127
+        both += int((found & moving & counts).sum())
+        either += int(((found | moving) & counts).sum())
     return both / max(either, 1)
 
 

@@ -93,7 +93,7 @@ class DepthPose:
         camera = frame.camera
         assert camera is not None
         from_ns, self._last_ns = self._last_ns, frame.stamp_ns
-        small_camera = self._product_camera(camera)
+        small_camera = at_most(camera, self.config.product_width_px)
         gray = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY), np.uint8)
         ahead = None if self._depth_net is None else self._worker.submit(self._depth_net.disparity, frame.image)
         step = self.odometry.update(gray, camera)  # beside the network
@@ -213,12 +213,6 @@ class DepthPose:
 
     # -- depth and scale -------------------------------------------------------------------------------------------
 
-    def _product_camera(self, camera: CameraModel) -> CameraModel:
-        width = min(self.config.product_width_px, camera.width_px)
-        if width == camera.width_px:
-            return camera
-        return scaled_camera(camera, width, max(1, round(camera.height_px * width / camera.width_px)))
-
     def _ground(self, step: Step) -> Plane | None:
         """The ground below, in run units, where points that are known well lie on it."""
         known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
@@ -283,8 +277,9 @@ class DepthPose:
         size_px = (camera.width_px, camera.height_px)
         mask = None
         if self.wants_mask:
-            image = resized(image, small.width_px, small.height_px)
-            mask = self.mask(result.stamp_ns, image, depth_run, small, size_px)
+            view = at_most(camera, self.config.mask_width_px) if self.mask.asks_network else small
+            depth = np.asarray(cv2.resize(depth_run, (view.width_px, view.height_px)), np.float32)
+            mask = self.mask(result.stamp_ns, resized(image, view.width_px, view.height_px), depth, view, size_px)
         self._moving = mask
         velocities = self._scene_flow(result, camera, tracks, from_ns)
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
@@ -310,6 +305,13 @@ class DepthPose:
             out[t.id] = old + share * (now - old)
         self._velocity = {i: (result.stamp_ns, v) for i, v in out.items()}
         return out
+
+
+def at_most(camera: CameraModel, width_px: int) -> CameraModel:
+    """The same camera for its picture shrunk to ``width_px``, or itself where that is no less."""
+    if width_px >= camera.width_px:
+        return camera
+    return scaled_camera(camera, width_px, max(1, round(camera.height_px * width_px / camera.width_px)))
 
 
 def measured_points(step: Step, camera: CameraModel) -> tuple[F64, F64, F64]:

@@ -1,8 +1,9 @@
 """Which pixels move by themselves: the picture against what the resting scene looked like a moment ago.
 
 Earlier pictures are warped to the present view by depth and camera motion. Something that moved differs from all of
-them: where it is now, each shows another part of the scene. Where it has been, only one of them differs. A small
-network (``engines/uav_mask``) draws the outline; without it, a threshold does.
+them: where it is now, each shows another part of the scene. Where it has been, the newest of them agrees. What of it
+still moves against the newest is told apart from wrong depth, which shifts things along one line only. A small network
+(``engines/uav_mask``) draws the outline from all this; without it, a threshold on the differences does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from .products import cells, source_pixels
 LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
 STORE_S = 0.09  # no more pictures are kept than one in this time
 SLACK = np.ones((3, 3), np.uint8)  # a pixel of misplacement by depth is no motion
+NEARER = 0.1  # how much nearer something would be that is laid along the line of wrong depth
+UNSHIFTED_PX = 0.25  # of a shift by that from which on depth hardly explains anything
+PX = 12.0  # grey levels in which the network is shown a pixel of motion
 
 
 class MaskNetwork:
@@ -32,8 +36,8 @@ class MaskNetwork:
     (1, 1, h, w): positive where something moves.
     """
 
-    STEP = 8
-    CHANNELS = 3 + 2 * len(LAGS_S)
+    STEP = 32
+    CHANNELS = 3 + 2 * len(LAGS_S) + 3
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.inputs[0].shape
@@ -62,6 +66,11 @@ class MotionMask:
         self._contrast, self._network = contrast, network
         self.careful = True  # ask the network; False: the threshold, which costs next to nothing
         self.reset()
+
+    @property
+    def asks_network(self) -> bool:
+        """The next mask is a network's."""
+        return self._network is not None and self.careful
 
     def reset(self) -> None:
         self._past: deque[tuple[int, U8, F64]] = deque()
@@ -135,14 +144,37 @@ def softened(image: U8) -> U8:
 
 
 def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
-    """(3 + 2 n, H, W): the colours of ``image`` (H, W, 3), and for every earlier picture, which comes with
+    """(3 + 2 n + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which comes with
     ``past_from_cur`` (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by
-    how much it differs; the most of the three colours, 0 where the earlier one shows nothing."""
+    how much it differs, the most of the three colours; and ``residual_motion`` against the first of them. 0 where the
+    earlier one shows nothing."""
     seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
-    for past in earlier:
-        there, nothing = _warped(*past, depth, camera)
+    motion: list[U8] = []
+    for past, past_from_cur in earlier:
+        there, nothing = _warped(past, past_from_cur, depth, camera)
         seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
-    return np.stack(seen)
+        motion = motion or residual_motion(image, there, nothing, depth, camera, past_from_cur)
+    return np.stack(seen + motion)
+
+
+def residual_motion(image: U8, there: U8, nothing: Bool, depth: F32, camera: CameraModel, past_from_cur: F64
+                    ) -> list[U8]:
+    """Dense flow from ``image`` (H, W, 3) to what an earlier picture shows ``there``, as three maps (H, W), ``PX`` a
+    pixel: along the line on which wrong depth shifts, to where nearer things lie and to where farther ones do; and
+    across it, which no depth explains. Where depth hardly shifts anything, all motion counts as across."""
+    grey, grey_there = (cv2.cvtColor(np.asarray(picture), cv2.COLOR_BGR2GRAY) for picture in (image, there))
+    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dense.setFinestScale(1)  # patches of 8 of half the pixels: small movers
+    flow = np.asarray(dense.calc(grey, grey_there, np.empty(0, np.float32)), np.float32)
+    flow[nothing] = 0
+    rho = np.float32(1) / depth
+    here, nearer = (source_pixels(r, camera, past_from_cur) for r in (rho, np.float32(1 + NEARER) * rho))
+    x, y = nearer[0] - here[0], nearer[1] - here[1]
+    size = np.maximum(np.hypot(x, y), np.float32(1e-6))
+    along, aside = (flow[..., 0] * x + flow[..., 1] * y) / size, (flow[..., 1] * x - flow[..., 0] * y) / size
+    explained = size**2 / (size**2 + np.float32(UNSHIFTED_PX) ** 2)
+    along, across = explained * along, np.hypot(aside, (1 - explained) * along)
+    return [np.clip(np.float32(PX) * px, 0, 255).astype(np.uint8) for px in (along, -along, across)]
 
 
 def _warped(past: U8, past_from_cur: F64, depth: F32, camera: CameraModel) -> tuple[U8, Bool]:

@@ -1,4 +1,4 @@
-"""How bright and of which colour a thing is beside the ground around it: where this differs plainly, two things are two.
+"""How bright and of which colour a thing is beside the ground around it: where this differs plainly, there are two.
 
 A car that comes out from under a bridge is in another light, so is the road that it stands on, and their ratio stays.
 """
