@@ -15,6 +15,9 @@ from .two_view import Motion, estimate_two_view, fit_rotation, middle, triangula
 PLANE_PARALLAX = 2.5  # times the parallax that other scenes need
 MISFIT = 0.5  # median residual, in standard deviations of a corner, that the first structure may leave
 LEVEL_RAD = 0.6  # a plane tilted less against the expected vertical counts as ground
+# Times the least misfit that a motion over level ground may leave, and one that turns by a third of the best or less:
+# vehicles that drive ahead fit ground on edge, for they move along the way
+LEVEL_MISFIT, LEVEL_AND_STEADY_MISFIT = 1.3, 2.0
 
 
 @dataclass
@@ -58,13 +61,20 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
     least = min(misfit for misfit, _, _ in rivals)
     close = [w for w in rivals if w[0] < 1.15 * least + 0.02]
     if up is not None:  # where down is known, ground that lies level may fit a little worse than ground on edge
-        level = [w for w in rivals if w[0] < 1.3 * least + 0.02 and _tilt(w[1].points, up) < LEVEL_RAD]
+        steady = min(_turn(w[1]) for w in close) / 3
+        level = [w for w in rivals if _tilt(w[1].points, up) < LEVEL_RAD and w[0] < 0.02 + least * (
+            LEVEL_AND_STEADY_MISFIT if _turn(w[1]) < steady else LEVEL_MISFIT)]
         close = level or close
-    _, window, rho_sigma = min(close, key=lambda w: float(np.linalg.norm(so3_log(w[1].rotation[-1]))))
+    _, window, rho_sigma = min(close, key=lambda w: _turn(w[1]))
     good = window.points[:, 2] > 0
     if good.sum() < 15 or good.mean() < 0.7 or float(np.median(rho_sigma[good] / window.points[good, 2])) > 0.25:
         return None
     return ids[good], window.points[good]
+
+
+def _turn(window: Window) -> float:
+    """Angle of the last camera against the first, rad."""
+    return float(np.linalg.norm(so3_log(window.rotation[-1])))
 
 
 def _tilt(points: F64, up: F64) -> float:
