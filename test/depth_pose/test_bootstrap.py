@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("embreex", reason="the renderer (extra `sim`) is not installed")
 
-from uav_perception.config import DepthPoseConfig  # noqa: E402
-from uav_perception.depth_pose.estimator import make_depth_pose  # noqa: E402
-from uav_perception.geometry import se3_inverse  # noqa: E402
-from uav_perception.sim.flight import Flight, FlightOptions  # noqa: E402
+from uav_perception.config import DepthPoseConfig
+from uav_perception.depth_pose.estimator import make_depth_pose
+from uav_perception.geometry import se3_inverse
+from uav_perception.sim.flight import Flight, FlightOptions
 
 
 def test_trucks_that_drive_ahead_do_not_set_the_ground_on_edge() -> None:
