@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import CameraStep
 from .pyramid import Pyramid
-from .target import TargetTrack, checked_start_box
+from .target import TargetTrack, WithoutSearch, checked_start_box
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -38,7 +38,7 @@ def _load(path: Path) -> Engine:
     return open_engine(path, threads=1)
 
 
-class NanoTracker:
+class NanoTracker(WithoutSearch):
     """``config.nano_models`` is the folder with ``<version>_backbone_dyn.onnx`` and ``<version>_head.onnx``."""
 
     def __init__(self, config: LsartConfig) -> None:
@@ -54,15 +54,6 @@ class NanoTracker:
         self._centre, self._size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         self._template = self._features(frame, TEMPLATE_PX, 1.0).copy()
         return self._out.start(frame, box, track_id, class_id)
-
-    def believe(self, until_ns: int | None) -> None:
-        """It does not search, so it does not matter."""
-
-    def doubt(self) -> None:
-        self._out.doubt()
-
-    def may_be(self, track: Track) -> bool:
-        return True  # it knows no motion
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
                newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from ..errors import ModelError
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import CameraStep
-from .target import TargetTrack, checked_start_box
+from .target import TargetTrack, WithoutSearch, checked_start_box
 
 FACTORIES = {"kcf": "TrackerKCF_create", "csrt": "TrackerCSRT_create"}
 
 
-class OpenCvTracker:
+class OpenCvTracker(WithoutSearch):
     """``name`` is a key of FACTORIES. A failed update is LOST at the last box, with score 0."""
 
     def __init__(self, name: str) -> None:
@@ -35,15 +35,6 @@ class OpenCvTracker:
         self._size = frame.image.shape
         self._tracker.init(frame.image, tuple(round(v) for v in (x1, y1, x2 - x1, y2 - y1)))
         return self._out.start(frame, np.array([x1, y1, x2, y2]), track_id, class_id)
-
-    def believe(self, until_ns: int | None) -> None:
-        """It does not search, so it does not matter."""
-
-    def doubt(self) -> None:
-        self._out.doubt()
-
-    def may_be(self, track: Track) -> bool:
-        return True  # it knows no motion
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
                newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:

@@ -100,3 +100,18 @@ class TargetTrack:
                             last.velocity_px_s, float(np.clip(score, 0, 1)), last.class_id,
                             min(last.last_seen_ns, frame.stamp_ns), frame.frame_id)
         return self._track
+
+
+class WithoutSearch:
+    """What the target protocol asks of trackers that cannot search for a target; ``_out`` is theirs."""
+
+    _out: TargetTrack
+
+    def believe(self, until_ns: int | None) -> None:
+        """It goes back to no place, so it does not matter."""
+
+    def doubt(self) -> None:
+        self._out.doubt()
+
+    def may_be(self, track: Track) -> bool:
+        return True  # it knows no motion
