@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -51,13 +52,16 @@ def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
     """Scores of one flight with height above ground given; its frames and true poses for the peer.
 
     ``moving_iou``: what moves by less than ``MOVES_PX`` rests. ``moving_iou_clear``: it counts if it moves by less than
-    ``RESTS_PX``, else not at all.
+    ``RESTS_PX``, else not at all. ``frame_ms_p50``: wall time of the stage for a frame that has a mask.
     """
     stage = make_depth_pose(DepthPoseConfig(camera_pitch_deg=pitch_deg, mask_model=mask_model))
-    abs_rel, delta, ratio, found, true, stamps, kept, all_true = [], [], [], [], [], [], [], []
+    abs_rel, delta, ratio, found, true, stamps, kept, all_true, seconds = [], [], [], [], [], [], [], [], []
     both = either = either_clear = metric = 0
     for t in frames:
+        began = time.perf_counter()
         r = stage.update(t.frame, t.height_agl_m)
+        if r.motion_mask is not None:
+            seconds.append(time.perf_counter() - began)
         kept.append(t.frame)
         all_true.append(t.world_from_camera)
         if r.depth is not None:
@@ -86,8 +90,8 @@ def measure(frames: Iterable[Truth], pitch_deg: float, mask_model: str = ""
             "scale_error_p95": _rounded(np.percentile(off, 95)) if len(off) else None,
             "path_m": _rounded(path.get("path_m")), "drift_percent": _rounded(path.get("drift_percent")),
             "moving_iou": _rounded(both / either) if either else None,
-            "moving_iou_clear": _rounded(both / either_clear) if either_clear else None, "moving_px": either
-            }, kept, all_true
+            "moving_iou_clear": _rounded(both / either_clear) if either_clear else None, "moving_px": either,
+            "frame_ms_p50": _rounded(1e3 * np.median(seconds)) if seconds else None}, kept, all_true
 
 
 def depth_errors(result: DepthPoseResult, truth: Truth) -> tuple[float, float, float]:

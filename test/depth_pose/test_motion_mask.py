@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, Rendered
 
-from uav_perception.depth_pose.motion_mask import PX, MaskNetwork, MotionMask, near_moving, residual_motion
+from uav_perception.depth_pose.motion_mask import NEARER, PX, MaskNetwork, MotionMask, near_moving, residual_motion
 from uav_perception.depth_pose.products import source_pixels
 from uav_perception.engine import TensorSpec
 from uav_perception.errors import ModelError
@@ -107,7 +107,8 @@ def test_residual_motion_is_along_the_line_of_wrong_depth_or_across_it(flight: R
         """What is seen where the scene has another depth than held, or has moved by ``shift_px``: pixels."""
         u, v = source_pixels(1 / depth, CAMERA, past_from_cur)
         there = cv2.remap(flight.frames[past].image, u - np.float32(shift_px[0]), v - np.float32(shift_px[1]), 1)
-        maps = residual_motion(flight.frames[now].image, there, nothing, depth, CAMERA, past_from_cur)
+        nearer = source_pixels(np.float32(1 + NEARER) / depth, CAMERA, past_from_cur)
+        maps = residual_motion(flight.frames[now].image, there, nothing, (nearer[0] - u, nearer[1] - v))
         assert all(m.dtype == np.uint8 and m.shape == (h, w) for m in maps)
         return [float(np.median(m[middle])) / PX for m in maps]
 

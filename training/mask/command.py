@@ -12,7 +12,8 @@ from training.checks import check_arguments, need_torch
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--flights", required=True, metavar="DIR", help="rendered flights; those missing are rendered")
-    parser.add_argument("--count", type=int, default=400, help="how many of them (default %(default)s)")
+    parser.add_argument("--count", type=int, default=400,
+                        help="how many of them, 18 MB of memory each (default %(default)s)")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint, ONNX, model card")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8, help="crops a step (default %(default)s)")

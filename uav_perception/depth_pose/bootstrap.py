@@ -37,7 +37,8 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
 
     Two views of a plane allow two motions, and on a straight way even more views do not tell them apart. So every
     candidate is adjusted together with the views in between, and of those that fit about equally well the one is taken
-    whose plane lies level (``up`` (3,): expected vertical in the camera, None = unknown), else whose turn is smaller.
+    whose plane lies level (``up`` (3,): expected vertical in the camera, None = unknown), even if it fits worse, and
+    still worse if it hardly turns; else whose turn is smaller.
     """
     pair = shared(first, current)
     if pair is None:
@@ -61,9 +62,12 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
     least = min(misfit for misfit, _, _ in rivals)
     close = [w for w in rivals if w[0] < 1.15 * least + 0.02]
     if up is not None:  # where down is known, ground that lies level may fit a little worse than ground on edge
-        steady = min(_turn(w[1]) for w in close) / 3
-        level = [w for w in rivals if _tilt(w[1].points, up) < LEVEL_RAD and w[0] < 0.02 + least * (
-            LEVEL_AND_STEADY_MISFIT if _turn(w[1]) < steady else LEVEL_MISFIT)]
+        steady = min(_turn(window) for _, window, _ in close) / 3
+        level = []
+        for misfit, window, rho_sigma in rivals:
+            times = LEVEL_AND_STEADY_MISFIT if _turn(window) < steady else LEVEL_MISFIT
+            if misfit < times * least + 0.02 and _tilt(window.points, up) < LEVEL_RAD:
+                level.append((misfit, window, rho_sigma))
         close = level or close
     _, window, rho_sigma = min(close, key=lambda w: _turn(w[1]))
     good = window.points[:, 2] > 0

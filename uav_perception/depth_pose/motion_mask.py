@@ -98,7 +98,7 @@ class MotionMask:
             evidence = self._network.evidence(channels(image, relative, depth, camera).astype(np.float32))
         else:
             outside = [_most(_outside(image, there), nothing)
-                       for there, nothing in (_warped(*past, depth, camera) for past in relative)]
+                       for there, nothing, _ in (_warped(*past, depth, camera) for past in relative)]
             evidence = self._outlined(np.minimum.reduce(outside)).astype(np.float32) - 0.5
         size_px = size_px or (image.shape[1], image.shape[0])
         return np.asarray(np.asarray(cv2.resize(evidence, size_px, interpolation=cv2.INTER_LINEAR)) > 0)
@@ -149,27 +149,27 @@ def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: C
     how much it differs, the most of the three colours; and ``residual_motion`` against the first of them. 0 where the
     earlier one shows nothing."""
     seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
-    motion: list[U8] = []
-    for past, past_from_cur in earlier:
-        there, nothing = _warped(past, past_from_cur, depth, camera)
+    warped = [_warped(past, past_from_cur, depth, camera) for past, past_from_cur in earlier]
+    for there, nothing, _ in warped:
         seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
-        motion = motion or residual_motion(image, there, nothing, depth, camera, past_from_cur)
-    return np.stack(seen + motion)
+    there, nothing, here = warped[0]
+    rho = np.float32(1) / depth
+    nearer = source_pixels(np.float32(1 + NEARER) * rho, camera, earlier[0][1])
+    return np.stack(seen + residual_motion(image, there, nothing, (nearer[0] - here[0], nearer[1] - here[1])))
 
 
-def residual_motion(image: U8, there: U8, nothing: Bool, depth: F32, camera: CameraModel, past_from_cur: F64
-                    ) -> list[U8]:
+def residual_motion(image: U8, there: U8, nothing: Bool, line_px: tuple[F32, F32]) -> list[U8]:
     """Dense flow from ``image`` (H, W, 3) to what an earlier picture shows ``there``, as three maps (H, W), ``PX`` a
     pixel: along the line on which wrong depth shifts, to where nearer things lie and to where farther ones do; and
-    across it, which no depth explains. Where depth hardly shifts anything, all motion counts as across."""
+    across it, which no depth explains. Where depth hardly shifts anything, all motion counts as across.
+
+    ``line_px``: x and y (H, W) by which things shift that are nearer by ``NEARER``."""
     grey, grey_there = (cv2.cvtColor(np.asarray(picture), cv2.COLOR_BGR2GRAY) for picture in (image, there))
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dense.setFinestScale(1)  # patches of 8 of half the pixels: small movers
     flow = np.asarray(dense.calc(grey, grey_there, np.empty(0, np.float32)), np.float32)
     flow[nothing] = 0
-    rho = np.float32(1) / depth
-    here, nearer = (source_pixels(r, camera, past_from_cur) for r in (rho, np.float32(1 + NEARER) * rho))
-    x, y = nearer[0] - here[0], nearer[1] - here[1]
+    x, y = line_px
     size = np.maximum(np.hypot(x, y), np.float32(1e-6))
     along, aside = (flow[..., 0] * x + flow[..., 1] * y) / size, (flow[..., 1] * x - flow[..., 0] * y) / size
     explained = size**2 / (size**2 + np.float32(UNSHIFTED_PX) ** 2)
@@ -177,12 +177,12 @@ def residual_motion(image: U8, there: U8, nothing: Bool, depth: F32, camera: Cam
     return [np.clip(np.float32(PX) * px, 0, 255).astype(np.uint8) for px in (along, -along, across)]
 
 
-def _warped(past: U8, past_from_cur: F64, depth: F32, camera: CameraModel) -> tuple[U8, Bool]:
-    """What ``past`` shows of the present view (H, W, 3), and where that is nothing (H, W)."""
+def _warped(past: U8, past_from_cur: F64, depth: F32, camera: CameraModel) -> tuple[U8, Bool, tuple[F32, F32]]:
+    """What ``past`` shows of the present view (H, W, 3), where that is nothing (H, W), and from where in it (u, v)."""
     u, v = source_pixels(1.0 / depth, camera, past_from_cur)
     h, w = u.shape
     there = cv2.remap(past, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(there, np.uint8), (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3)
+    return np.asarray(there, np.uint8), (u < 2) | (v < 2) | (u > w - 3) | (v > h - 3), (u, v)
 
 
 def _outside(image: U8, there: U8) -> U8:

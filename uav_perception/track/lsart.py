@@ -197,8 +197,9 @@ class LsartTracker:
             self._unseen = 1
 
     def may_be(self, track: Track) -> bool:
-        another = self._regain is not None and self._regain.paint.differs(self._previous, track.xyxy_px)
-        return strays(self._sought(track.stamp_ns), track) < ASTRAY and not another
+        if strays(self._sought(track.stamp_ns), track) >= ASTRAY:
+            return False
+        return self._regain is None or not self._regain.paint.differs(self._previous, track.xyxy_px)
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""

@@ -14,8 +14,8 @@ INSIDE, AROUND = 0.6, (1.15, 1.8)  # of a box's sides: the thing alone, and the 
 FLOOR = 10.0  # grey levels added to both: dark things differ by little
 BRIGHT = 85  # percentile of a thing's grey levels: its roof, whatever its windows do
 MEMORY = 0.1  # share of the newest look
-# Log ratios that one thing in 50 is off by from what it was before it was hidden (188 sights of 20 targets on rendered
-# flights), and 45 of 100 other things of its size nearby
+# Log ratios by which others differ. By truth boxes on rendered flights, of 390 sights of targets that came out again
+# 6 % differ, of 1009 sights of other things of their size 55 %; on flights not looked at, of 170 and 354, 21 and 61 %
 COLOUR_OFF, BRIGHT_OFF = 0.6, 0.35
 SIDE_PX = 48  # larger windows are looked at in steps
 
