@@ -13,6 +13,7 @@ from uav_perception.records import Detections, Frame, TrackState
 from uav_perception.track import TargetTracker
 from uav_perception.track.camera_motion import CameraStep
 from uav_perception.track.lsart import LsartTracker
+from uav_perception.track.newcomers import Newcomers
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
 from uav_perception.track.regain import Regain
@@ -221,6 +222,15 @@ def test_a_target_that_only_the_judgement_knows_is_found_again_in_successive_fra
     assert np.linalg.norm(asked[0] - [160, 120]) < 5 and np.linalg.norm(asked[1] - [190, 130]) < 5
     assert seen[-1] == lasting
     assert np.linalg.norm(middle(track) - ([190, 130] if lasting else [160, 120])) < 5
+
+
+@pytest.mark.parametrize("unlikely", [True, False])
+def test_the_target_is_not_shown_where_the_judgement_says_that_something_else_is(picture, unlikely, monkeypatch):
+    tracker = start(picture)
+    for k in range(1, 5):
+        track = tracker.update(at(k, scene(picture, (160, 120))))
+    monkeypatch.setattr(Newcomers, "unlikely", lambda self, track, least=1: unlikely)
+    assert tracker.may_be(track) == (not unlikely)
 
 
 @pytest.mark.parametrize("present", [0.0, 1.0])

@@ -222,6 +222,16 @@ def test_newcomers_are_who_was_not_there_and_is_seen_now():
     assert many.newcomers(2 * S) == {1}
 
 
+@pytest.mark.parametrize("away_s, another", [(0.3, False), (0.8, True)])
+def test_who_was_away_while_the_target_was_lost_may_be_another(away_s, another):
+    run = Run()
+    for k in range(30):
+        run.look(seen(k / 10, car(100), *([] if 10 < k <= 10 + 10 * away_s else [car(300)])))
+    assert set(run.states(round(2.9 * S))) == {1, 2}
+    assert run.many.newcomers(S) == ({2} if another else set())
+    assert run.many.established(S) == ({1} if another else {1, 2})
+
+
 def test_records_of_a_crowd_are_those_of_each():
     boxes, velocities = np.array([[0, 0, 2, 3], [5, 6, 9, 8.5]]), np.array([[1, 2], [3, 4.0]])
     states = [TrackState.TRACKED, TrackState.OCCLUDED]

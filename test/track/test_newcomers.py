@@ -84,9 +84,9 @@ def test_who_cannot_be_the_target_is_not_taken(wrong):
     judge = Newcomers(Sees(), Paint())
     assert set(looks(judge, tracks)) == {None}
     if wrong == "stands":
-        assert len(judge.dismissed(tracks(2.0))) == 1
+        assert len(judge.dismissed(tracks(2.0))) == 1 and judge.unlikely(tracks(2.0)[0])
         judge.forget()
-        assert judge.dismissed(tracks(2.0)) == []
+        assert judge.dismissed(tracks(2.0)) == [] and not judge.unlikely(tracks(2.0)[0])
 
 
 def test_of_two_that_may_be_the_target_neither_is_taken():

@@ -199,6 +199,8 @@ class LsartTracker:
     def may_be(self, track: Track) -> bool:
         if strays(self._sought(track.stamp_ns), track) >= ASTRAY:
             return False
+        if self._newcomers is not None and self._newcomers.unlikely(track):
+            return False
         return self._regain is None or not self._regain.paint.differs(self._previous, track.xyxy_px)
 
     def _sought(self, stamp_ns: int) -> Sought:

@@ -96,6 +96,7 @@ class ManyTracker:
         free[columns], unseen[rows] = False, False
         t.mean[rows], t.cov[rows] = kalman.update(t.mean[rows], t.cov[rows], boxes[hits], self.noise, self._view)
         t.missed[rows] = 0
+        t.seen_again(rows, detections.stamp_ns)
         t.hits[rows] += 1
         t.found[rows] += 1
         t.score[rows], t.last_seen_ns[rows] = score[hits], detections.stamp_ns
@@ -129,6 +130,7 @@ class ManyTracker:
     def _continue(self, old: Rows, new: Rows) -> None:
         """``new`` are ``old`` seen again: one target each with the old identity and the new state."""
         t = self._t
+        t.seen_again(old, t.born_ns[new])
         for column in (t.mean, t.cov, t.found, t.score, t.last_seen_ns):
             column[old] = column[new]
         t.missed[old], t.lost[old] = 0, False
@@ -162,16 +164,16 @@ class ManyTracker:
         return bool((like_itself & (t.id == track_id)).any())
 
     def established(self, before_ns: int) -> set[int]:
-        """Ids of what is known since ``before_ns`` or earlier, was seen often, and was seen of late."""
+        """Ids of what is in sight since ``before_ns`` or earlier, was seen often, and was seen of late."""
         t = self._t
         known = t.confirmed & (t.missed < self._c.relock_looks) & (t.hits > self._c.young_hits)
-        return set(t.id[known & (t.born_ns <= before_ns)].tolist())
+        return set(t.id[known & (t.back_ns <= before_ns)].tolist())
 
     def newcomers(self, since_ns: int) -> set[int]:
-        """Ids of what the last look saw and what was not there at ``since_ns``, or was not seen from before then until
-        later (the operator's target, where it seems to be back)."""
+        """Ids of what the last look saw and what was not there at ``since_ns``, or out of sight since (what came out
+        may have been given an old identity); and the operator's target, where it seems to be back."""
         t = self._t
-        new = (t.born_ns > since_ns) | (self._is_kept() & (t.last_seen_ns > since_ns))
+        new = (t.back_ns > since_ns) | (self._is_kept() & (t.last_seen_ns > since_ns))
         return set(t.id[new & (t.missed == 0)].tolist())
 
     def _be_born(self, columns: Rows, detections: Detections, looks: F32 | None) -> None:

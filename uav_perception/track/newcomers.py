@@ -60,8 +60,12 @@ class Newcomers:
 
     def dismissed(self, newcomers: Sequence[Track]) -> list[F32]:
         """Boxes of those that are plainly something else."""
-        known = ((t.xyxy_px, *self._looks.get(t.id, (0.0, 0, 0.0))) for t in newcomers)
-        return [box for box, odds, looks, _ in known if looks >= LOOKS and odds < UNLIKELY]
+        return [t.xyxy_px for t in newcomers if self.unlikely(t, LOOKS)]
+
+    def unlikely(self, newcomer: Track, least: int = 1) -> bool:
+        """Whether at least so many looks at it say that it is something else."""
+        odds, looks, _ = self._looks.get(newcomer.id, (0.0, 0, 0.0))
+        return looks >= least and odds < UNLIKELY
 
     def _possible(self, sought: Sought, newcomer: Track) -> bool:
         """Whether it is within reach and of about the target's size."""

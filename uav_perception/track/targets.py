@@ -11,6 +11,7 @@ from ..records import F32, F64, Bool, TrackState
 from . import border, kalman
 
 I64 = NDArray[np.int64]
+AWAY_NS = 500_000_000
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Targets:
     cov: F64  # (N, 6, 6)
     score: F64
     born_ns: I64
+    back_ns: I64  # since when it was never out of sight for ``AWAY_NS``
     last_seen_ns: I64
     look: F32  # (N, D) descriptions of how they look; zeros = not yet described
     votes: F64  # (N, C) sums of scores for each class met; ``classes`` names them
@@ -41,8 +43,8 @@ class Targets:
         n = len(mean)
         ones, stamps = np.ones(n, np.int64), np.full(n, stamp_ns, np.int64)
         return Targets(np.asarray(ids, np.int64), mean, cov, np.array(score, np.float64), stamps, stamps.copy(),
-                       np.zeros((n, 0), np.float32), np.zeros((n, 0)), ones, 0 * ones, ones.copy(), np.full(n, 0.5),
-                       np.zeros(n, bool), np.zeros(n, bool), [])
+                       stamps.copy(), np.zeros((n, 0), np.float32), np.zeros((n, 0)), ones, 0 * ones, ones.copy(),
+                       np.full(n, 0.5), np.zeros(n, bool), np.zeros(n, bool), [])
 
     def __len__(self) -> int:
         return len(self.id)
@@ -69,6 +71,11 @@ class Targets:
             self.classes += new
             self.votes = np.concatenate([self.votes, np.zeros((len(self), len(new)))], axis=1)
         self.votes[np.asarray(rows), [self.classes.index(c) for c in voted]] += score
+
+    def seen_again(self, rows: I64, since_ns: I64 | int) -> None:
+        """Targets were found, by detections at ``since_ns``; who was away may be another by now."""
+        away = since_ns - self.last_seen_ns[rows] > AWAY_NS
+        self.back_ns[rows] = np.where(away, since_ns, self.back_ns[rows])
 
     def see(self, rows: I64, looks: F32) -> None:
         """Take in how targets look now: (n, D), zeros = not described."""
