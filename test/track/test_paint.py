@@ -42,6 +42,12 @@ def test_the_same_in_another_light_at_another_place_does_not_differ(colour, ligh
     assert not known(colour).differs(picture(colour, box, light), box)
 
 
+def test_shade_makes_things_and_ground_more_alike() -> None:
+    veiled = np.asarray(0.5 * picture(DARK) + 40, np.uint8)
+    assert np.abs(contrast(veiled, BOX) - contrast(picture(DARK), BOX)).max() > 0.35
+    assert not known(DARK).differs(veiled, BOX)
+
+
 @pytest.mark.parametrize(("colour", "other"), [(DARK, WHITE), (WHITE, DARK), (RED, WHITE), (DARK, RED), (RED, DARK)])
 def test_another_colour_differs(colour, other) -> None:
     assert known(colour).differs(picture(other), BOX)
