@@ -283,8 +283,8 @@ class LsartTracker:
 
     def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, unseen_s: float,
                 predicted: bool) -> Sight | None:
-        """The best believable sight of this frame's windows (one while the target is seen). What is ``predicted``, since
-        the camera's motion is known, does not leap."""
+        """The best believable sight of this frame's windows (one while the target is seen). What is ``predicted``,
+        since the camera's motion is known, does not leap."""
         places, reach = [(self._centre, self._size)], LEAP if predicted and self._sights > SIGHTS else np.inf
         if self._unseen:
             reach = reach_sizes(unseen_s)

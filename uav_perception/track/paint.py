@@ -16,8 +16,8 @@ FLOOR = 10.0  # grey levels added to both: dark things differ by little
 BRIGHT = 85  # percentile of a thing's grey levels: its roof, whatever its windows do
 MEMORY = 0.1  # share of the newest look
 LIGHT = 2.0  # in the sun a thing differs from its ground by so much more than in the shade, or less
-# Log ratios by which others differ. By truth boxes on rendered flights (14 of them, 41 occlusions), 2 % of the sights of
-# targets that came out again differ and 45 % of those of other things of their size; with LIGHT = 1, 11 and 65 %
+# Log ratios by which others differ. By truth boxes on rendered flights (14 of them, 41 occlusions), 2 % of the sights
+# of targets that came out again differ and 45 % of those of other things of their size; with LIGHT = 1, 11 and 65 %
 COLOUR_OFF, BRIGHT_OFF = 0.6, 0.35
 SIDE_PX = 48  # larger windows are looked at in steps
 
