@@ -228,11 +228,11 @@ def test_what_looks_like_the_target_a_leap_away_is_not_it(picture):
     tracker = start(picture)
     for k in range(1, 10):
         tracker.update(at(k, scene(picture, (160, 120))))
-    track = tracker.update(at(10, scene(picture, (230, 120))))
+    track = tracker.update(at(10, scene(picture, (210, 120))))
     assert np.linalg.norm(middle(track) - [160, 120]) < 10 and track.last_seen_ns < 10 * STEP_NS
     for k in range(11, 40):  # where it stays it is found, as after any loss of sight
-        track = tracker.update(at(k, scene(picture, (230, 120))))
-    assert track.state is TrackState.TRACKED and iou(track, (230, 120)) > 0.5
+        track = tracker.update(at(k, scene(picture, (210, 120))))
+    assert track.state is TrackState.TRACKED and iou(track, (210, 120)) > 0.5
 
 
 @pytest.mark.parametrize("unlikely", [True, False])
