@@ -40,7 +40,8 @@ SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
 LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
-SIGHTS = 5  # after so many the velocity is known
+LEAP_PER_S = 15.0  # target sizes a second by which what was seen well for SIGHTS frames may leave its way
+SIGHTS = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class LsartTracker:
         if newcomers and self._newcomers is not None and others_xyxy_px is not None:
             dismissed = self._newcomers.dismissed(newcomers)
             others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *dismissed]).reshape(-1, 4)
-        sight = self._search(picture, detections, others_xyxy_px, self._unseen * dt_s, step.reliable)
+        sight = self._search(picture, detections, others_xyxy_px, dt_s, step.reliable)
         if self._unseen:
             if sight is None and detections is not None and self._newcomers is not None:
                 came = self._newcomers.found(picture, self._sought(frame.stamp_ns), newcomers)
@@ -281,13 +282,15 @@ class LsartTracker:
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, step
 
-    def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, unseen_s: float,
+    def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, dt_s: float,
                 predicted: bool) -> Sight | None:
         """The best believable sight of this frame's windows (one while the target is seen). What is ``predicted``,
         since the camera's motion is known, does not leap."""
-        places, reach = [(self._centre, self._size)], LEAP if predicted and self._sights > SIGHTS else np.inf
+        places, reach = [(self._centre, self._size)], np.inf
+        if predicted and self._sights > SIGHTS:
+            reach = max(LEAP, LEAP_PER_S * dt_s)
         if self._unseen:
-            reach = reach_sizes(unseen_s)
+            reach = reach_sizes(self._unseen * dt_s)
             places = places_to_search(self._centre, self._size, self._image_size, self._unseen, reach, detections)
         found = []
         for place, size in places:
