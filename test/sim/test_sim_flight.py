@@ -77,6 +77,18 @@ def test_movers_flow_differs_from_the_rigid_flow(frames: list[SimFrame]) -> None
     assert residual[now.id_mask > 0].max() > 1.0
 
 
+def test_speed_is_that_of_who_drives_and_walks_there() -> None:
+    flight = Flight("street", SMALL)
+    pictures = flight.frames()
+    first, now = next(pictures), next(pictures)
+    assert not first.speed_m_s.any() and not now.speed_m_s[now.id_mask == 0].any()
+    seen = {int(k): now.speed_m_s[now.id_mask == k] for k in np.unique(now.id_mask[now.id_mask > 0])}
+    speeds = {actor.id: abs(actor.speed_m_s) * (actor.path is not None) for actor in flight.crowd.actors}
+    for k, pixels in seen.items():
+        np.testing.assert_allclose(pixels, speeds[k], atol=0.4, rtol=0.1)  # curves, brakes
+    assert any(speeds[k] > 0.8 for k in seen) and any(speeds[k] == 0 for k in seen)
+
+
 def test_boxes_enclose_the_id_mask_exactly(frames: list[SimFrame]) -> None:
     now = frames[2]
     assert len(now.object_id) == len(set(now.object_id.tolist())) > 3

@@ -10,23 +10,27 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (extra `train`) is not installed")
 
 from training.mask.export import export  # noqa: E402
-from training.mask.flights import PICTURES, Clip  # noqa: E402
+from training.mask.flights import PICTURES, Clip, read  # noqa: E402
 from training.mask.network import CHANNELS, MaskNet  # noqa: E402
 from training.mask.samples import FIRST, WIDTHS_PX, sample  # noqa: E402
+from training.mask.start import go_on_from  # noqa: E402
 from training.mask.train import CROP, Data, Plan, Trainer, loss, overlap  # noqa: E402
 from uav_perception.depth_pose.motion_mask import MaskNetwork  # noqa: E402
+from uav_perception.detect.detector import own_model  # noqa: E402
 from uav_perception.engine.select import open_engine  # noqa: E402
+from uav_perception.errors import InputError  # noqa: E402
 
 
 def clip() -> Clip:
     """A wall that a resting camera looks at, and a bright square that goes to the right by 40 px a picture."""
     wall = np.random.default_rng(0).integers(60, 90, (480, 640, 3)).astype(np.uint8)
-    images, own_px = np.tile(wall, (PICTURES, 1, 1, 1)), np.zeros((PICTURES, 480, 640), np.float16)
+    images, speed_m_s = np.tile(wall, (PICTURES, 1, 1, 1)), np.zeros((PICTURES, 480, 640), np.float16)
     for k in range(PICTURES):
-        images[k, 200:260, 40 * k + 20:40 * k + 80], own_px[k, 200:260, 40 * k + 20:40 * k + 80] = 220, 10
-    own_px[:, :40] = 0.5  # slow: of these it is not said whether they move
+        square = (k, slice(200, 260), slice(40 * k + 20, 40 * k + 80))
+        images[square], speed_m_s[square] = 220, 10
+    speed_m_s[:, :40] = 0.2  # slow: of these it is not said whether they move
     depth, poses = np.full((PICTURES, 480, 640), 20, np.float16), np.tile(np.eye(4), (PICTURES, 1, 1))
-    return Clip(images, depth, own_px, own_px > 1, poses,
+    return Clip(images, depth, speed_m_s, speed_m_s > 1, poses,
                 np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 0)
 
 
@@ -101,3 +105,41 @@ def test_the_stage_runs_what_is_exported(tmp_path: Path, shape: tuple[int, int])
         with torch.no_grad():
             wanted = model.eval()(torch.from_numpy(seen[None]))[0, 0].numpy()
         np.testing.assert_allclose(found, wanted, atol=1e-2)
+
+
+def test_training_goes_on_from_what_was_exported(tmp_path: Path) -> None:
+    model, some = Trainer(Plan("", batch=2, warmup=0, steps=3)), data()
+    for _ in range(3):
+        model.step(some)
+    export(model.model, tmp_path / "uav_mask.onnx", {})
+    again, seen = MaskNet(), some.crops(8, np.random.default_rng(0))[0]
+    go_on_from(tmp_path / "uav_mask.onnx", again, seen)
+    assert again.training
+    with torch.no_grad():
+        wanted = model.model.eval()(seen)
+        torch.testing.assert_close(again(seen), wanted, atol=1e-2, rtol=1e-2)  # normalised by these pictures
+        torch.testing.assert_close(again.eval()(seen), wanted, atol=1e-2, rtol=1e-2)  # and as it will be in flight
+
+
+@pytest.mark.parametrize("file, says", [(b"no", "ONNX"), (None, "another network")])
+def test_it_does_not_go_on_from_something_else(tmp_path: Path, file: bytes | None, says: str) -> None:
+    path = tmp_path / "other.onnx"
+    if file is None:
+        path = next(own_model().glob("*.onnx"))
+    else:
+        path.write_bytes(file)
+    with pytest.raises(InputError, match=says):
+        go_on_from(path, MaskNet(), torch.zeros(1, CHANNELS, 64, 64))
+
+
+def test_a_flight_of_another_version_is_refused(tmp_path: Path) -> None:
+    whole = {name: getattr(clip(), name) for name in Clip.__dataclass_fields__}
+    np.savez(tmp_path / "a.npz", **whole)
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").images, whole["images"])
+    del whole["speed_m_s"]
+    np.savez(tmp_path / "a.npz", **whole)
+    with pytest.raises(InputError, match=r"a\.npz.*speed_m_s"):
+        read(tmp_path / "a.npz")
+    (tmp_path / "a.npz").write_bytes(b"PK half of it")
+    with pytest.raises(InputError, match=r"a\.npz"):
+        read(tmp_path / "a.npz")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checks import check_arguments, need_torch
+from uav_perception.engine.manifest import sha256_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=400,
                         help="how many of them, 18 MB of memory each (default %(default)s)")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint, ONNX, model card")
+    parser.add_argument("--start", default="", metavar="FILE", help="an exported mask network to go on from")
+    parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate (default %(default)s)")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8, help="crops a step (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -24,14 +27,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Render, train (or go on training), export, write the card; returns what a caller prints as JSON."""
     need_torch()
-    check_arguments(args, ("count", "steps", "batch"), ())
+    check_arguments(args, ("count", "steps", "batch"), (args.start,))
     from .export import export, write_card
     from .train import Plan, train
 
-    plan = Plan(args.flights, args.out, args.count, args.steps, args.batch, seed=args.seed)
+    plan = Plan(args.flights, args.out, args.count, args.start, args.steps, args.batch, args.rate, seed=args.seed)
     model, history = train(plan)
     path = Path(args.out) / "uav_mask.onnx"
-    export(model, path, {"steps": plan.steps, "seed": plan.seed, "flights": plan.flights})
+    export(model, path, {"steps": plan.steps, "seed": plan.seed, "flights": plan.flights,
+                         "start": plan.start and sha256_of(Path(plan.start))})
     summary = {"onnx": str(path), "steps": plan.steps, "parameters": sum(p.numel() for p in model.parameters()),
                "iou": history[-1]["iou"]}
     write_card(Path(args.out) / "README.md", summary, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uav_perception.errors import InputError
 from uav_perception.records import F64, U8, Bool
 from uav_perception.sim.flight import SCENES, Flight, FlightOptions
 
@@ -21,13 +23,13 @@ FIRST_SEED = 100  # of the places; measurements use seeds from 870 on
 
 @dataclass(frozen=True)
 class Clip:
-    """One flight: pictures (N, H, W, 3) BGR, depth (N, H, W) m (0 = sky), own motion (N, H, W) px from frame to frame,
-    ``things`` (N, H, W) that move or could, world from camera (N, 4, 4), intrinsics (3, 3), degrees the camera looks
-    down."""
+    """One flight: pictures (N, H, W, 3) BGR, depth (N, H, W) m (0 = sky), ``speed_m_s`` (N, H, W) of what is seen over
+    the ground, ``things`` (N, H, W) that move or could, world from camera (N, 4, 4), intrinsics (3, 3), degrees the
+    camera looks down."""
 
     images: U8
     depth: NDArray[np.float16]
-    own_px: NDArray[np.float16]
+    speed_m_s: NDArray[np.float16]
     things: Bool
     world_from_camera: F64
     K: F64
@@ -35,7 +37,7 @@ class Clip:
 
     def backwards(self) -> Clip:
         """The same flight run the other way: what moves still moves."""
-        return replace(self, images=self.images[::-1], depth=self.depth[::-1], own_px=self.own_px[::-1],
+        return replace(self, images=self.images[::-1], depth=self.depth[::-1], speed_m_s=self.speed_m_s[::-1],
                        things=self.things[::-1], world_from_camera=self.world_from_camera[::-1])
 
 
@@ -56,7 +58,7 @@ def render(index: int) -> Clip:
     shots = [next(frames) for _ in range(PICTURES)]
     return Clip(np.stack([s.frame.image for s in shots]),
                 np.stack([np.where(s.depth.valid, s.depth.depth, 0).astype(np.float16) for s in shots]),
-                np.stack([s.own_px.astype(np.float16) for s in shots]), np.stack([s.id_mask > 0 for s in shots]),
+                np.stack([s.speed_m_s.astype(np.float16) for s in shots]), np.stack([s.id_mask > 0 for s in shots]),
                 np.stack([s.world_from_camera for s in shots]), flight.camera.K,
                 options.look_down_deg or spec.look_down_deg)
 
@@ -75,7 +77,16 @@ def rendered(folder: Path, count: int) -> Iterator[Path]:
 
 
 def read(path: Path) -> Clip:
-    """One flight's file."""
-    with np.load(path) as file:
-        return Clip(**{name: file[name] for name in Clip.__dataclass_fields__ if name != "look_down_deg"},
-                    look_down_deg=float(file["look_down_deg"]))
+    """One flight's file.
+
+    Raises:
+        InputError: it is none, or another version's.
+    """
+    names = Clip.__dataclass_fields__
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in names}
+    except (KeyError, OSError, ValueError, zipfile.BadZipFile) as e:
+        raise InputError(f"{path}: {e}", f"a flight with {', '.join(names)}",
+                         "remove the file: it is rendered anew") from e
+    return Clip(**{**found, "look_down_deg": float(found["look_down_deg"])})

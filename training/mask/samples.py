@@ -9,11 +9,11 @@ from uav_perception.depth_pose.motion_mask import channels, softened
 from uav_perception.depth_pose.products import scaled_camera
 from uav_perception.geometry import se3_exp, se3_inverse
 from uav_perception.records import F32, U8, CameraModel
+from uav_perception.sim.flight import MOVES_M_S, RESTS_M_S
 
 from .flights import EVERY, FPS, Clip
 
 WIDTHS_PX = (416, 640)  # least and most, of the pictures compared
-MOVES_PX, RESTS_PX = 1.0, 0.2  # own motion from frame to frame above which things count as moving, and below as at rest
 AGES = ((1, 2), (3,), (5, 6))  # of the pictures compared with, in pictures of the clip: about LAGS_S
 FIRST = max(AGES[-1])  # picture that has them all
 TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length
@@ -42,8 +42,8 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
         turn = wrong * rng.normal(0, np.radians(TURN_DEG), 3)
         earlier.append((seen(j), motion @ se3_exp(np.concatenate([shift, turn]))))
     depth = _as_measured(clip.depth[k].astype(np.float32), size, rng)
-    own_px = clip.own_px[k].astype(np.float32)
-    truth = np.dstack([own_px > MOVES_PX, clip.things[k], (own_px > MOVES_PX) | (own_px < RESTS_PX)]).astype(np.float32)
+    speed, things = clip.speed_m_s[k], clip.things[k]
+    truth = np.dstack([speed > MOVES_M_S, things, (speed > MOVES_M_S) | (speed < RESTS_M_S)]).astype(np.float32)
     share = np.rint(255 * np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_AREA))).astype(np.uint8)
     return channels(seen(k), earlier, depth, small), np.moveaxis(share, 2, 0)
 

@@ -6,6 +6,7 @@ the same folder.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from uav_perception.records import U8
 from .flights import PICTURES, read, rendered
 from .network import MaskNet
 from .samples import FIRST, sample
+from .start import go_on_from
 
 SAVE_EVERY = 100
 CROP = (192, 256)  # rows, cols
+NOTHING_PX = 8.0  # where nothing moves, so many pixels drawn in vain cost half of what a crop can
 ON_MOVING = 0.8  # share of the crops that are laid around something that moves
 
 
@@ -34,6 +37,7 @@ class Plan:
     folder: str  # of the rendered flights; those missing are rendered
     out: str = "training/runs/mask"
     flights: int = 400
+    start: str = ""  # an exported mask network to go on from
     steps: int = 2000
     batch: int = 8
     rate: float = 3e-3
@@ -65,7 +69,9 @@ class Data:
             rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
             a = self.seen[k][:, rows, cols].astype(np.float32)
             a[:3] = a[:3] * rng.uniform(0.8, 1.2, (3, 1, 1)) + rng.uniform(-20, 20)  # the colours
-            a[3:-3] *= rng.uniform(0.7, 1.3)  # the differences
+            stretch = rng.uniform(0.7, 1.3)  # of the differences
+            a[3:-6] *= stretch
+            a[-6:-3] = 128 + stretch * (a[-6:-3] - 128)
             flips = [slice(None, None, int(rng.choice([-1, 1]))) for _ in CROP]
             seen.append(a[:, flips[0], flips[1]])
             truth.append(self.truth[k][:, rows, cols][:, flips[0], flips[1]].astype(np.float32) / 255)
@@ -87,14 +93,13 @@ def read_data(plan: Plan) -> tuple[Data, Data]:
 
 def loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Of what moves, in the pixels that count, and of what could: cross entropy, and one minus the soft intersection
-    over union of the whole batch."""
+    over union of each crop, so that a walker is worth as much as a bus."""
     counts = torch.cat([truth[:, 2:], torch.ones_like(truth[:, 2:])], 1)
-    total, truth, p = torch.zeros(()), truth[:, :2], torch.sigmoid(logits)
+    truth, p = truth[:, :2], torch.sigmoid(logits)
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, truth, counts, reduction="none")
-    both, either = counts * p * truth, counts * (p + truth - p * truth)
-    for k in range(2):
-        total = total + 2 * entropy[:, k].mean() + 1 - (both[:, k].sum() + 1) / (either[:, k].sum() + 1)
-    return total
+    both, either = (counts * p * truth).sum((2, 3)), (counts * (p + truth - p * truth)).sum((2, 3))
+    apart = 1 - (both + NOTHING_PX) / (either + NOTHING_PX)
+    return 4 * entropy.mean() + 2 * apart.mean()
 
 
 class Trainer(Run[MaskNet]):
@@ -134,5 +139,8 @@ def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
     out.mkdir(parents=True, exist_ok=True)
     data, kept = read_data(plan)
     trainer = Trainer(plan)
+    if plan.start:
+        go_on_from(Path(plan.start), trainer.model, data.crops(4 * plan.batch, np.random.default_rng(plan.seed))[0])
+        trainer.average = copy.deepcopy(trainer.model)
     return trainer.to_the_end(lambda: trainer.step(data), lambda: {"iou": round(overlap(trainer.average, kept), 4)},
                               out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)

@@ -37,7 +37,7 @@ class MaskNetwork:
     """
 
     STEP = 32
-    CHANNELS = 3 + 2 * len(LAGS_S) + 3
+    CHANNELS = 3 + 2 * len(LAGS_S) + 3 + 3
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.inputs[0].shape
@@ -144,14 +144,19 @@ def softened(image: U8) -> U8:
 
 
 def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
-    """(3 + 2 n + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which comes with
+    """(3 + 2 n + 3 + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which comes with
     ``past_from_cur`` (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by
-    how much it differs, the most of the three colours; and ``residual_motion`` against the first of them. 0 where the
-    earlier one shows nothing."""
+    how much it differs, the most of the three colours; half of how much brighter the last of them is in each colour,
+    and 128: a shadow darkens all alike; and ``residual_motion`` against the first of them. 0 (128) where the earlier
+    one shows nothing."""
     seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
     warped = [_warped(past, past_from_cur, depth, camera) for past, past_from_cur in earlier]
     for there, nothing, _ in warped:
         seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
+    there, nothing, _ = warped[-1]
+    brighter = cv2.addWeighted(there, 0.5, image, -0.5, 128)
+    brighter[nothing] = 128
+    seen += [np.asarray(colour, np.uint8) for colour in cv2.split(brighter)]
     there, nothing, here = warped[0]
     rho = np.float32(1) / depth
     nearer = source_pixels(np.float32(1 + NEARER) * rho, camera, earlier[0][1])

@@ -42,6 +42,9 @@ class SceneSpec:
     thermal: bool = False
 
 
+# How fast a thing goes over the ground whose pixels move by themselves, and whose rest: a walker does 0.8 and more
+MOVES_M_S, RESTS_M_S = 0.3, 0.1
+
 SCENES: dict[str, SceneSpec] = {
     "street": SceneSpec("street", "survey", 30, 45, 6),
     "junction": SceneSpec("junction", "hover", 45, 55, 0, Density(40, 0.8, 40, 0.7)),
@@ -114,6 +117,7 @@ class SimFrame:
         visibility: (N,) float32, visible pixels / pixels of the whole outline.
         flow_px: (H, W, 2) float32, what pixel p shows was at p - flow in the previous frame; NaN at the first.
         own_px: (H, W) float32, by how much of it what pixel p shows has moved against the scene; 0 at the first.
+        speed_m_s: (H, W) float32, of the thing that pixel p shows, over the ground; 0 at the first.
         height_agl_m: straight down to the ground.
     """
 
@@ -128,6 +132,7 @@ class SimFrame:
     visibility: F32
     flow_px: F32
     own_px: F32
+    speed_m_s: F32
     height_agl_m: float
 
 
@@ -237,7 +242,7 @@ class Flight:
             rows = np.stack([pose @ se3_exp(twist * (r / (o.height_px - 1) - 0.5)) for r in range(o.height_px)])
         view = View(self.camera.K, o.width_px, o.height_px, pose, rows)
         rendered = self.renderer.render(view, objects, self.light, self.thermal)
-        flow, own = self._flow(rendered, pose, objects, previous)
+        flow, own, speed = self._flow(rendered, pose, objects, previous)
         color = rendered.color
         if previous is not None and o.exposure_s > 0:
             color = _motion_blur(color, flow * np.float32(o.exposure_s * o.fps))
@@ -270,6 +275,7 @@ class Flight:
             (pixels[keep] / whole[keep, 4]).astype(np.float32),
             flow,
             own,
+            speed,
             float(z - self.place.world.ground.height_m(x, y)),
         )
 
@@ -282,11 +288,13 @@ class Flight:
 
     def _flow(
         self, rendered: Rendered, pose: F64, objects: list[Object], previous: tuple[F64, dict[int, F64]] | None
-    ) -> tuple[F32, F32]:
-        """Motion of every pixel since the previous frame, NaN when there is none; how much of it is a thing's own."""
+    ) -> tuple[F32, F32, F32]:
+        """Motion of every pixel since the previous frame, NaN when there is none; how much of it is a thing's own, and
+        how fast that thing is."""
         h, w = rendered.depth_m.shape
+        speed = np.zeros((h, w), np.float32)
         if previous is None:
-            return np.full((h, w, 2), np.nan, np.float32), np.zeros((h, w), np.float32)
+            return np.full((h, w, 2), np.nan, np.float32), speed.copy(), speed
         depth = np.where(np.isfinite(rendered.depth_m), rendered.depth_m, np.float32(1e6))[..., None]
         seen = (self._in_camera * depth).reshape(-1, 3)
         resting = transform(seen, se3_inverse(previous[0]) @ pose)
@@ -294,6 +302,8 @@ class Flight:
         for i, mine in pixels_of(rendered.owner):
             before = previous[1][objects[i].id] @ np.linalg.inv(objects[i].world_from_object)
             past[mine] = transform(seen[mine], se3_inverse(previous[0]) @ before @ pose)
+            way = objects[i].world_from_object[:3, 3] - previous[1][objects[i].id][:3, 3]
+            speed.flat[mine] = np.linalg.norm(way) * self.options.fps
         focal = self.camera.K[[0, 1], [0, 1]].astype(np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
             was, rested = past[:, :2] / past[:, 2:], resting[:, :2] / resting[:, 2:]
@@ -301,7 +311,7 @@ class Flight:
             own = np.linalg.norm((was - rested) * focal, axis=1).reshape(h, w)
         ahead = (past[:, 2] > 0.01).reshape(h, w)
         own = np.where((rendered.owner >= 0) & ahead, own, 0)
-        return np.where(ahead[..., None], moved, np.nan).astype(np.float32), own.astype(np.float32)
+        return np.where(ahead[..., None], moved, np.nan).astype(np.float32), own.astype(np.float32), speed
 
 
 def _motion_blur(color: F32, smear_px: F32) -> F32:
