@@ -235,6 +235,23 @@ def test_what_looks_like_the_target_a_leap_away_is_not_it(picture):
     assert track.state is TrackState.TRACKED and iou(track, (210, 120)) > 0.5
 
 
+@pytest.mark.parametrize(("frames", "leaps"), [(8, True), (35, False)])
+def test_what_was_just_found_again_may_leap(picture, frames, leaps):
+    """What comes out first may only look like the target; the target may be what comes out next to it."""
+    tracker = start(picture)
+    for k in range(1, 10):
+        tracker.update(at(k, scene(picture, (160, 120))))
+    for k in range(10, 20):
+        track = tracker.update(at(k, picture[:360, :480].copy()))
+    assert track.state is TrackState.OCCLUDED
+    for k in range(20, 20 + frames):
+        track = tracker.update(at(k, scene(picture, (160, 120))))
+    assert track.state is TrackState.TRACKED
+    k = 20 + frames
+    track = tracker.update(at(k, scene(picture, (210, 120))))
+    assert (track.last_seen_ns == k * STEP_NS and iou(track, (210, 120)) > 0.5) == leaps
+
+
 @pytest.mark.parametrize("unlikely", [True, False])
 def test_the_target_is_not_shown_where_the_judgement_says_that_something_else_is(picture, unlikely, monkeypatch):
     tracker = start(picture)

@@ -42,6 +42,7 @@ HIDING_S = 0.3  # a target gone for less is still on its way behind something: w
 LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
 LEAP_PER_S = 15.0  # target sizes a second by which what was seen well for SIGHTS frames may leave its way
 SIGHTS = 5
+UNSETTLED_NS = 1_000_000_000  # since it was found again, in which it may: what came out first may look alike
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class LsartTracker:
         self._trail = Trail()
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
+        self._settled_ns = frame.stamp_ns
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
         self._usual = self._size  # of the box of late: what slides behind something seems to shrink
@@ -147,6 +149,7 @@ class LsartTracker:
         """The target is in this box, and looks as it looks now."""
         track = self.start(frame, box_xyxy_px, self._out.track.id, self._out.track.class_id)
         self._velocity = np.asarray(velocity_px_s, np.float64)
+        self._settled_ns += UNSETTLED_NS
         return track
 
     def _judged(self, picture: Pyramid, before: U8, step: CameraStep, others: ArrayLike | None,
@@ -232,6 +235,7 @@ class LsartTracker:
                 if self._renewed and self._inside(self._box) > 0.9:
                     return self._begin_anew(frame, self._box, self._velocity)
                 self._anchor = self._centre, self._size
+                self._settled_ns = frame.stamp_ns + UNSETTLED_NS
                 if self._newcomers:
                     self._newcomers.forget()
             self._unseen = 0
@@ -287,7 +291,7 @@ class LsartTracker:
         """The best believable sight of this frame's windows (one while the target is seen). What is ``predicted``,
         since the camera's motion is known, does not leap."""
         places, reach = [(self._centre, self._size)], np.inf
-        if predicted and self._sights > SIGHTS:
+        if predicted and self._sights > SIGHTS and self._out.track.stamp_ns >= self._settled_ns:
             reach = max(LEAP, LEAP_PER_S * dt_s)
         if self._unseen:
             reach = reach_sizes(self._unseen * dt_s)
