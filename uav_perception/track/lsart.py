@@ -18,20 +18,17 @@ from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .candidate import Candidate
-from .features import colours, feature_window, hog
-from .krr import C64, CrossPatchRegression, fft2
 from .newcomers import Newcomers, strays
-from .pyramid import Crop, Pyramid
+from .pyramid import Pyramid
 from .refine import BoxRefinement
 from .regain import Regain, moving_places
-from .regions import RegionRegression
-from .search import Confidence, Peak, find_peak, fuse, peak_quality, places_to_search, reach_sizes
+from .regressions import Regressions
+from .search import Confidence, Peak, peak_quality, places_to_search, reach_sizes
 from .shape import Shape
 from .sought import ASTRAY, SLOWS_S, Sought
 from .target import TargetTrack, checked_start_box, same_picture
 from .trail import Trail
 
-F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
@@ -69,15 +66,7 @@ class LsartTracker:
         c, box = self._config, checked_start_box(box_xyxy_px, frame)
         self._centre, self._size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         self._image_size = np.array(frame.image.shape[1::-1], dtype=np.float64)
-        cells = c.window_px // c.cell_px
-        self._hann = feature_window(cells, cells)
-        target = self._size[::-1] / np.sqrt(self._size.prod()) * cells / c.search_ratio  # (rows, cols)
-        sigma = float(np.sqrt(target.prod()) / 12)
-        patch = np.clip(np.round(target / 3), 1, cells // 3).astype(int)
-        self._krr = CrossPatchRegression((cells, cells), (int(patch[0]), int(patch[1])), sigma, c.krr_ridge, c.krr_step)
-        self._model: C64 | None = None
-        self._regions = RegionRegression((target[0], target[1]), cells // 4, sigma, c.region_count, c.region_channels,
-                                         1e-2, 0.1, 5) if c.regions else None
+        self._regressions = Regressions(c, self._size)
         self._shape = Shape(c, self._refinement)
         self._camera = CameraMotion(160, 40) if c.camera_motion else None
         if self._camera:
@@ -99,7 +88,7 @@ class LsartTracker:
         self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
         if self._refinement:
             self._refinement.start(picture, self._centre, self._size)
-        self._learn(picture, first=True)
+        self._learn(picture)
         return self._out.start(frame, box, track_id, class_id)
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
@@ -298,9 +287,7 @@ class LsartTracker:
             places = places_to_search(self._centre, self._size, self._image_size, self._unseen, reach, detections)
         found = []
         for place, size in places:
-            window = self._crop(picture, place, size)
-            peak = self._peak(self._features(window.image))
-            centre = np.array(window.to_source(*np.array(peak.offset) * self._config.cell_px))
+            centre, peak = self._regressions.place(picture, place, size)
             distance = float(np.linalg.norm(centre - self._centre) / np.sqrt(self._size.prod()))
             sight = Sight(centre, size, peak, peak_quality(peak))
             if distance <= reach and self._believable(sight, distance, others):
@@ -349,37 +336,8 @@ class LsartTracker:
             return not bool((box_iou(box, np.asarray(others)) > 0.4).any())
         return True
 
-    def _peak(self, maps: F32) -> Peak:
-        """Where the target is in a window. The parts are asked only where the whole is not sure."""
-        whole = self._krr.response(fft2(maps))
-        peak = find_peak(whole)
-        if self._regions is None or peak_quality(peak) > self._config.region_below:
-            return peak
-        parts = self._regions.response(self._regions.samples(maps), self._config.distance_transform)
-        fused = fuse(whole, parts, self._config.region_weight, self._config.quality_fusion)
-        return replace(peak, offset=find_peak(fused).offset)  # sureness stays the whole's: its scale is known
-
-    def _crop(self, picture: Pyramid, centre: F64, size: F64) -> Crop:
-        side = np.sqrt(size.prod()) * self._config.search_ratio
-        return picture.crop(centre, (side, side), (self._config.window_px, self._config.window_px))
-
-    def _features(self, patch: U8) -> F32:
-        maps = hog(patch, self._config.cell_px)
-        if self._config.colour:
-            maps = np.concatenate([maps, colours(patch, self._config.cell_px)])
-        return maps * self._hann
-
-    def _learn(self, picture: Pyramid, first: bool = False) -> None:
-        c = self._config
+    def _learn(self, picture: Pyramid) -> None:
         self._shape.learn(picture, self._centre, self._size)
         if self._regain:
             self._regain.remember(picture, self._box)
-        maps = self._features(self._crop(picture, self._centre, self._size).image)
-        spectra = fft2(maps)
-        self._model = spectra if self._model is None else self._model + c.learn_rate * (spectra - self._model)
-        self._krr.solve(self._model, 10 if first else c.krr_iterations)
-        turn = self._frames // c.learn_every
-        if c.cross_patch and turn % max(1, c.cross_patch_every // c.learn_every) == 0:
-            self._krr.update_beta(self._model)
-        if self._regions and turn % max(1, c.region_every // c.learn_every) == 0:
-            self._regions.learn(self._regions.samples(maps))
+        self._regressions.learn(picture, self._centre, self._size, self._frames // self._config.learn_every)
