@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from depth_scenes import CAMERA, Rendered
+from depth_scenes import CAMERA, HEIGHT, WIDTH, Rendered
 
 from uav_perception.depth_pose.odometry import Odometry
 from uav_perception.depth_pose.two_view import Motion
+from uav_perception.geometry import se3_inverse
 from uav_perception.records import U8
 
 
@@ -34,3 +35,68 @@ def test_corners_that_agree_on_no_motion_are_lost_and_the_pose_stays(flight: Ren
     odometry.reset()  # as the stage does
     again = [odometry.update(gray, CAMERA) for gray in grays[8:]]
     assert again[-1].motion is Motion.GENERAL and again[-1].cur_from_prev is not None
+
+
+def on_patch(odometry: Odometry) -> int:
+    """Corners that are followed on the middle third of the image."""
+    x, y = odometry.tracks.px.T
+    return int(((x > WIDTH / 3) & (x < 2 * WIDTH / 3) & (y > HEIGHT / 3) & (y < 2 * HEIGHT / 3)).sum())
+
+
+def test_what_moves_by_itself_is_followed_no_more_until_told_anew(flight: Rendered) -> None:
+    odometry = Odometry(features=250, keyframe_px=3.0)
+    grays = [np.asarray(cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY), np.uint8) for f in flight.frames]
+    moving = np.zeros((HEIGHT, WIDTH), bool)
+    moving[HEIGHT // 3:2 * HEIGHT // 3, WIDTH // 3:2 * WIDTH // 3] = True
+    for gray in grays[:8]:
+        odometry.update(gray, CAMERA)
+    assert on_patch(odometry) > 10 and len(odometry.views) > 2
+    before = odometry.tracks.ids.copy()
+    odometry.leave_out(moving)
+    gone = np.setdiff1d(before, odometry.tracks.ids)
+    assert len(gone) > 10 and on_patch(odometry) == 0
+    assert odometry.newest is not None
+    for view in [*odometry.views, odometry.newest]:
+        assert not np.isin(gone, view.ids).any() and len(view.ids) == len(view.xy)
+    first = odometry.tracks.ids.max()
+    for gray in grays[8:12]:
+        step = odometry.update(gray, CAMERA)
+        odometry.leave_out(moving)
+        assert step.cur_from_prev is not None and on_patch(odometry) == 0
+    assert odometry.tracks.ids.max() > first  # new ones were sought, elsewhere
+    odometry.leave_out(None)
+    for gray in grays[12:]:
+        odometry.update(gray, CAMERA)
+    assert on_patch(odometry) > 0
+
+
+def test_a_mask_of_most_of_the_picture_or_of_another_size_changes_nothing(flight: Rendered) -> None:
+    odometry = Odometry(features=250)
+    gray = np.asarray(cv2.cvtColor(flight.frames[0].image, cv2.COLOR_BGR2GRAY), np.uint8)
+    odometry.leave_out(np.ones((HEIGHT, WIDTH), bool))  # before the first frame
+    odometry.update(gray, CAMERA)
+    before = odometry.tracks.ids.copy()
+    for mask in (np.ones((HEIGHT, WIDTH), bool), np.ones((10, 10), bool)):
+        odometry.leave_out(mask)
+        np.testing.assert_array_equal(odometry.tracks.ids, before)
+        assert odometry.tracks.avoid is None
+
+
+def test_slow_movers_bend_the_path_less_when_they_are_left_out(flight: Rendered) -> None:
+    """A third of the picture creeps along, by less than corners are wrong by: it fits a slightly different motion."""
+    grays = [np.asarray(cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY), np.uint8) for f in flight.frames]
+    moving = np.zeros((HEIGHT, WIDTH), bool)
+    moving[HEIGHT // 3:, WIDTH // 3:2 * WIDTH // 3] = True
+    errors = []
+    for told in (False, True):
+        odometry, found = Odometry(features=250), []
+        for k, gray in enumerate(grays):
+            slid = cv2.warpAffine(gray, np.array([[1, 0, 0.4 * k], [0, 1, 0]]), (WIDTH, HEIGHT),
+                                  borderMode=cv2.BORDER_REFLECT)
+            found.append(odometry.update(np.where(moving, slid, gray).astype(np.uint8), CAMERA).world_from_cur)
+            odometry.leave_out(moving if told else None)
+        true = [se3_inverse(flight.world_from_camera[0]) @ w for w in flight.world_from_camera]
+        a, b = (np.array([p[:3, 3] for p in path]) for path in (found, true))
+        a *= (a * b).sum() / (a * a).sum()
+        errors.append(float(np.linalg.norm(a - b, axis=1).mean()))
+    assert errors[1] < 0.6 * errors[0]

@@ -117,6 +117,7 @@ class DepthPose:
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
         result = self._add_products(result, step, frame.image, depth_run, small_camera, camera, tracks, from_ns)
+        self.odometry.leave_out(self._moving)
         self._previous = (frame.image, gray, depth_run)
         return result
 

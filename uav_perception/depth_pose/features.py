@@ -58,6 +58,7 @@ class FeatureTracks:
         self._gray: U8 | None = None
         self._anchor: U8 | None = None  # the picture that corners were last sought in
         self._anchor_px = self.px  # (N, 2) where they were there
+        self.avoid: Bool | None = None  # (H, W) where none are to be sought
         self._next_id = 0
         self._described: Described | None = None  # the newest image, where it was
         self._vain = self._rest = 0  # looks in a row that did not help, frames until the next
@@ -153,6 +154,8 @@ class FeatureTracks:
         mask = np.full(gray.shape, 255, np.uint8)
         for x, y in self.px.astype(int):
             cv2.circle(mask, (int(x), int(y)), int(cell * 0.6), 0, -1)
+        if self.avoid is not None and self.avoid.shape == mask.shape:
+            mask[self.avoid] = 0
         border = 4
         mask[:border] = mask[-border:] = 0
         mask[:, :border] = mask[:, -border:] = 0

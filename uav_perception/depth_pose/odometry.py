@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import nearest_rotation, se3, se3_inverse
-from ..records import F32, F64, U8, CameraModel
+from ..records import F32, F64, U8, Bool, CameraModel
 from .bootstrap import View, first_structure, locate, shared
 from .bundle import Solution, Window, solve, transform_points
 from .features import I64, FeatureTracks, lookup
 from .two_view import Motion, fit_rotation, rotate_xy
 
 PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
+MOVING_MAX = 0.4  # share of the corners: where more are said to move, it is not known what rests
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,25 @@ class Odometry:
             ok = ~lookup(bad, v.ids)[1]
             v.ids, v.xy = v.ids[ok], v.xy[ok]
         return solution
+
+    def leave_out(self, moving: Bool | None) -> None:
+        """What moves by itself bears no witness of the camera: forget the corners on or at the edge of ``moving`` (H, W)
+        in the newest image, and seek none there until told anew. None: nothing is known of it."""
+        self.tracks.avoid = None
+        if moving is None or moving.shape != self.tracks.shape or not len(self.tracks.ids):
+            return
+        reach = 2 * max(1, moving.shape[1] // 200) + 1
+        grown = cv2.dilate(moving.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+        x, y = np.floor(self.tracks.px.T).astype(int)
+        on = grown[np.clip(y, 0, grown.shape[0] - 1), np.clip(x, 0, grown.shape[1] - 1)]
+        if on.mean() > MOVING_MAX:
+            return
+        self.tracks.avoid = np.asarray(grown)
+        ids = self.tracks.ids[on]
+        self.tracks.keep(~on)
+        for view in [*self.views, *([self.newest] if self.newest is not None else [])]:
+            rests = ~lookup(ids, view.ids)[1]
+            view.ids, view.xy = view.ids[rests], view.xy[rests]
 
     def suggest(self, inverse_depth: F32) -> None:
         """Dense inverse depth (h, w) of the newest frame, run units: a first guess for points without depth."""
