@@ -291,8 +291,8 @@ class Odometry:
         return solution
 
     def leave_out(self, moving: Bool | None) -> None:
-        """What moves by itself bears no witness of the camera: forget the corners on or at the edge of ``moving`` (H, W)
-        in the newest image, and seek none there until told anew. None: nothing is known of it."""
+        """What moves by itself bears no witness of the camera: forget the corners on or at the edge of ``moving``
+        (H, W) in the newest image, and seek none there until told anew. None: nothing is known of it."""
         self.tracks.avoid = None
         if moving is None or moving.shape != self.tracks.shape or not len(self.tracks.ids):
             return
