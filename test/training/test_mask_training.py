@@ -60,6 +60,16 @@ def test_crops_keep_channels_and_truth_together() -> None:
     assert seen[:, 3][on].median() > 60 > 10 > seen[:, 3][off].median()
 
 
+def test_a_small_thing_is_shown_as_often_as_a_large_one() -> None:
+    truth = np.zeros((3, 480, 640), np.uint8)
+    truth[0, 20:220, 20:220] = truth[0, 440:450, 600:610] = 255
+    seen, found = Data([np.zeros((CHANNELS, 480, 640), np.uint8)], [truth]).crops(100, np.random.default_rng(0))
+    assert seen.shape[0] == 100
+    pixels = found[:, 0].sum((1, 2))
+    small, large = int(((pixels > 0) & (pixels <= 100)).sum()), int((pixels > 100).sum())
+    assert 25 <= small <= 60 and 25 <= large <= 75
+
+
 def test_steps_lower_the_loss_and_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     plan, some = Plan("", batch=2, warmup=2, steps=14), data()
     whole, first = Trainer(plan), Trainer(plan)

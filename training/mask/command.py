@@ -14,12 +14,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--flights", required=True, metavar="DIR", help="rendered flights; those missing are rendered")
     parser.add_argument("--count", type=int, default=400,
-                        help="how many of them, 18 MB of memory each (default %(default)s)")
+                        help="how many of them, 9 MB of memory each (default %(default)s)")
     parser.add_argument("--out", required=True, metavar="DIR", help="checkpoint, ONNX, model card")
     parser.add_argument("--start", default="", metavar="FILE", help="an exported mask network to go on from")
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate (default %(default)s)")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=8, help="crops a step (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=12, help="crops a step (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
 

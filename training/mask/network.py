@@ -29,14 +29,14 @@ class MaskNet(nn.Module):
         super().__init__()
         inputs, downs, ups = CHANNELS, list[nn.Module](), list[nn.Module]()
         for level, width in enumerate(self.WIDTHS):
-            more = (_conv(width, width) for _ in range(min(level, 2)))
+            more = (_conv(width, width) for _ in range(1 if level < 2 else 2))
             downs.append(nn.Sequential(_conv(inputs, width, 2), *more))
             inputs = width
         for width in self.WIDTHS[-2::-1]:
             ups.append(_conv(inputs + width, width))
             inputs = width
         self.downs, self.ups = nn.ModuleList(downs), nn.ModuleList(ups)
-        self.out = nn.Sequential(nn.Conv2d(inputs, 8, 1), nn.PixelShuffle(2))
+        self.out = nn.Sequential(_conv(inputs, inputs), nn.Conv2d(inputs, 8, 3, 1, 1), nn.PixelShuffle(2))
 
     def forward(self, seen: Tensor) -> Tensor:
         return self.both(seen)[:, :1]

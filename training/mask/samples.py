@@ -31,7 +31,7 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
     size = (small.width_px, small.height_px)
 
     def seen(j: int) -> U8:
-        return softened(np.asarray(cv2.resize(clip.images[j], size, interpolation=cv2.INTER_AREA), np.uint8))
+        return np.asarray(cv2.resize(clip.images[j], size, interpolation=cv2.INTER_AREA), np.uint8)
 
     earlier = []
     wrong = SPREAD ** rng.uniform(-1, 1)
@@ -40,7 +40,7 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
         motion = se3_inverse(clip.world_from_camera[j]) @ clip.world_from_camera[k]
         shift = wrong * rng.normal(0, SHIFT, 3) * np.linalg.norm(motion[:3, 3])
         turn = wrong * rng.normal(0, np.radians(TURN_DEG), 3)
-        earlier.append((seen(j), motion @ se3_exp(np.concatenate([shift, turn]))))
+        earlier.append((softened(seen(j)), motion @ se3_exp(np.concatenate([shift, turn]))))
     depth = _as_measured(clip.depth[k].astype(np.float32), size, rng)
     speed, things = clip.speed_m_s[k], clip.things[k]
     truth = np.dstack([speed > MOVES_M_S, things, (speed > MOVES_M_S) | (speed < RESTS_M_S)]).astype(np.float32)

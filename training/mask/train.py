@@ -25,9 +25,9 @@ from .samples import FIRST, sample
 from .start import go_on_from
 
 SAVE_EVERY = 100
-CROP = (192, 256)  # rows, cols
+CROP = (160, 192)  # rows, cols: few things in each, so that a walker counts
 NOTHING_PX = 8.0  # where nothing moves, so many pixels drawn in vain cost half of what a crop can
-ON_MOVING = 0.8  # share of the crops that are laid around something that moves
+ON_MOVING = 0.8  # share of the crops that are laid around something that moves, each thing alike
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
     flights: int = 400
     start: str = ""  # an exported mask network to go on from
     steps: int = 2000
-    batch: int = 8
+    batch: int = 12
     rate: float = 3e-3
     warmup: int = 100
     ema: float = 0.998
@@ -61,9 +61,9 @@ class Data:
         for k in rng.integers(len(self.seen), size=count):
             h, w = self.truth[k].shape[1:]
             top, left = rng.integers(h - CROP[0] + 1), rng.integers(w - CROP[1] + 1)
-            where = np.flatnonzero(self.truth[k][0] > 127)
-            if len(where) and rng.random() < ON_MOVING:
-                y, x = divmod(int(where[rng.integers(len(where))]), w)
+            things, _, _, middles = cv2.connectedComponentsWithStats((self.truth[k][0] > 127).astype(np.uint8))
+            if things > 1 and rng.random() < ON_MOVING:
+                x, y = middles[rng.integers(1, things)].astype(int)
                 top, left = (int(np.clip(at - rng.integers(side), 0, whole - side))
                              for at, side, whole in zip((y, x), CROP, (h, w), strict=True))
             rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
@@ -83,11 +83,11 @@ def read_data(plan: Plan) -> tuple[Data, Data]:
     data = Data([], []), Data([], [])
     for i, path in enumerate(rendered(Path(plan.folder), plan.flights)):
         clip, rng, kept = read(path), np.random.default_rng([plan.seed, i]), int(i % 20 in (7, 18))
-        for run in (clip,) if kept else (clip, clip.backwards()):
-            for k in range(FIRST, PICTURES):
-                seen, truth = sample(run, k, rng)
-                data[kept].seen.append(seen)
-                data[kept].truth.append(truth)
+        runs = (clip, clip if kept else clip.backwards())
+        for k in range(FIRST, PICTURES):
+            seen, truth = sample(runs[rng.integers(2)], k, rng)
+            data[kept].seen.append(seen)
+            data[kept].truth.append(truth)
     return data
 
 
@@ -139,7 +139,7 @@ def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
     out.mkdir(parents=True, exist_ok=True)
     data, kept = read_data(plan)
     trainer = Trainer(plan)
-    if plan.start:
+    if plan.start and not (out / "checkpoint.pt").exists():
         go_on_from(Path(plan.start), trainer.model, data.crops(4 * plan.batch, np.random.default_rng(plan.seed))[0])
         trainer.average = copy.deepcopy(trainer.model)
     return trainer.to_the_end(lambda: trainer.step(data), lambda: {"iou": round(overlap(trainer.average, kept), 4)},

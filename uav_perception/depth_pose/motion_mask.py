@@ -87,17 +87,17 @@ class MotionMask:
         ``depth`` (H, W) is this frame's, in the unit of the motions; ``camera`` belongs to both. The mask is (H, W), or
         of ``size_px`` (w, h).
         """
-        image = softened(image)
+        soft = softened(image)
         earlier = self._earlier(stamp_ns, image.shape)
         relative = [(past, se3_inverse(pose) @ self._world_from_camera) for past, pose in earlier]
         if not self._past or stamp_ns - self._past[-1][0] >= STORE_S * 1e9:
-            self._past.append((stamp_ns, image, self._world_from_camera))
+            self._past.append((stamp_ns, soft, self._world_from_camera))
         if not earlier:
             return None
         if self._network is not None and self.careful:
             evidence = self._network.evidence(channels(image, relative, depth, camera).astype(np.float32))
         else:
-            outside = [_most(_outside(image, there), nothing)
+            outside = [_most(_outside(soft, there), nothing)
                        for there, nothing, _ in (_warped(*past, depth, camera) for past in relative)]
             evidence = self._outlined(np.minimum.reduce(outside)).astype(np.float32) - 0.5
         size_px = size_px or (image.shape[1], image.shape[0])
@@ -144,12 +144,13 @@ def softened(image: U8) -> U8:
 
 
 def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
-    """(3 + 2 n + 3 + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which comes with
-    ``past_from_cur`` (4, 4), by how much ``image`` lies outside of what that one shows, give or take a pixel, and by
-    how much it differs, the most of the three colours; half of how much brighter the last of them is in each colour,
-    and 128: a shadow darkens all alike; and ``residual_motion`` against the first of them. 0 (128) where the earlier
-    one shows nothing."""
+    """(3 + 2 n + 3 + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which is ``softened`` and
+    comes with ``past_from_cur`` (4, 4), by how much ``image``, softened, too, lies outside of what that one shows, give
+    or take a pixel, and by how much it differs, the most of the three colours; half of how much brighter the last of
+    them is in each colour, and 128: a shadow darkens all alike; and ``residual_motion`` against the first of them.
+    0 (128) where the earlier one shows nothing."""
     seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
+    image = softened(image)
     warped = [_warped(past, past_from_cur, depth, camera) for past, past_from_cur in earlier]
     for there, nothing, _ in warped:
         seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
