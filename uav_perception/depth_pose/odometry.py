@@ -20,7 +20,7 @@ from .features import I64, FeatureTracks, lookup
 from .two_view import Motion, fit_rotation, rotate_xy
 
 PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
-MOVING_MAX = 0.4  # share of the corners: where more are said to move, it is not known what rests
+MOVING_MAX = 0.1  # share of the picture, and of the corners: where more is said to move, that is not believed
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ class Odometry:
         grown = cv2.dilate(moving.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
         x, y = np.floor(self.tracks.px.T).astype(int)
         on = grown[np.clip(y, 0, grown.shape[0] - 1), np.clip(x, 0, grown.shape[1] - 1)]
-        if on.mean() > MOVING_MAX:
+        if max(on.mean(), grown.mean()) > MOVING_MAX:
             return
         self.tracks.avoid = np.asarray(grown)
         ids = self.tracks.ids[on]
