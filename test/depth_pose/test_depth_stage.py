@@ -10,6 +10,7 @@ from depth_scenes import CAMERA, Rendered, with_image
 from uav_perception.config import DepthPoseConfig
 from uav_perception.depth_pose import DepthPoseEstimator
 from uav_perception.depth_pose.estimator import DepthPose, make_depth_pose
+from uav_perception.depth_pose.motion_mask import MotionMask
 from uav_perception.errors import ModelError
 from uav_perception.geometry import se3_inverse, so3_log
 from uav_perception.records import CameraModel, DepthMap, DepthPoseResult, Frame, RelativeDepth, Scale
@@ -197,3 +198,18 @@ def test_prev_to_cur_maps_ground_points(flight: Rendered) -> None:
     error = np.linalg.norm(mapped[:, :2] / mapped[:, 2:] - there, axis=1)
     assert np.median(error) < 1.0
     assert se3_inverse(flight.motion(8)).shape == (4, 4)
+
+
+def test_the_mask_of_an_earlier_frame_takes_no_corners_of_one_that_has_none(flight: Rendered,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = np.zeros((CAMERA.height_px, CAMERA.width_px), bool)
+    moving[100:120, 100:130] = True
+    monkeypatch.setattr(MotionMask, "__call__", lambda self, *given: moving)
+    tested = stage()
+    for frame in flight.frames[:10]:
+        tested.update(frame)
+    assert tested.odometry.tracks.avoid is not None
+    monkeypatch.setattr(DepthPose, "_dense", lambda self, *given: (None, None))
+    result = tested.update(flight.frames[10])
+    assert result.ego_motion is not None and result.motion_mask is None
+    assert tested.odometry.tracks.avoid is None

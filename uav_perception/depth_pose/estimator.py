@@ -268,9 +268,9 @@ class DepthPose:
 
     def _add_products(self, result: DepthPoseResult, step: Step, image: U8, depth_run: F32 | None, small: CameraModel,
                       camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
+        self._moving = None  # that was the frame before's
         if step.cur_from_prev is None or step.revision is not None:
             self.mask.reset()
-            self._moving = None
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
         flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
