@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from depth_scenes import CAMERA, HEIGHT, WIDTH, Rendered
 
-from uav_perception.depth_pose import odometry as limits
 from uav_perception.depth_pose.odometry import Odometry
 from uav_perception.depth_pose.two_view import Motion
 from uav_perception.geometry import se3_inverse
@@ -94,7 +93,7 @@ def test_a_mask_of_much_of_the_picture_or_of_another_size_changes_nothing(flight
 def test_slow_movers_bend_the_path_less_when_they_are_left_out(flight: Rendered, monkeypatch: pytest.MonkeyPatch
                                                                ) -> None:
     """What creeps along fits a slightly different motion of the camera; so much of it that it shows here."""
-    monkeypatch.setattr(limits, "MOVING_MAX", 0.5)
+    monkeypatch.setattr("uav_perception.depth_pose.odometry.MOVING_MAX", 0.5)
     grays = [np.asarray(cv2.cvtColor(f.image, cv2.COLOR_BGR2GRAY), np.uint8) for f in flight.frames]
     moving = np.zeros((HEIGHT, WIDTH), bool)
     moving[HEIGHT // 3:, WIDTH // 3:2 * WIDTH // 3] = True

@@ -45,7 +45,8 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
     speed, things = clip.speed_m_s[k], clip.things[k]
     truth = np.dstack([speed > MOVES_M_S, things, (speed > MOVES_M_S) | (speed < RESTS_M_S)]).astype(np.float32)
     share = np.rint(255 * np.asarray(cv2.resize(truth, size, interpolation=cv2.INTER_AREA))).astype(np.uint8)
-    return channels(seen(k), earlier, depth, small), np.moveaxis(share, 2, 0)
+    now = seen(k)
+    return channels(now, softened(now), earlier, depth, small), np.moveaxis(share, 2, 0)
 
 
 def _as_measured(depth_m: F32, size: tuple[int, int], rng: np.random.Generator) -> F32:

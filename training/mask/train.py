@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from training.run import Run
 from uav_perception.depth_pose.motion_mask import MaskNetwork
-from uav_perception.records import U8
+from uav_perception.records import F64, U8
 
 from .flights import PICTURES, read, rendered
 from .network import MaskNet
@@ -54,6 +55,12 @@ class Data:
     seen: list[U8]
     truth: list[U8]
 
+    @cached_property
+    def _middles(self) -> list[F64]:
+        """Of the things that move in each sample, (N, 2) x, y px."""
+        return [np.asarray(cv2.connectedComponentsWithStats((truth[0] > 127).astype(np.uint8))[3][1:])
+                for truth in self.truth]
+
     def crops(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Channels (count, C, *CROP) and shares 0..1 (count, 3, *CROP), mirrored and of changed contrast and colour at
         random."""
@@ -61,9 +68,9 @@ class Data:
         for k in rng.integers(len(self.seen), size=count):
             h, w = self.truth[k].shape[1:]
             top, left = rng.integers(h - CROP[0] + 1), rng.integers(w - CROP[1] + 1)
-            things, _, _, middles = cv2.connectedComponentsWithStats((self.truth[k][0] > 127).astype(np.uint8))
-            if things > 1 and rng.random() < ON_MOVING:
-                x, y = middles[rng.integers(1, things)].astype(int)
+            middles = self._middles[k]
+            if len(middles) and rng.random() < ON_MOVING:
+                x, y = middles[rng.integers(len(middles))].astype(int)
                 top, left = (int(np.clip(at - rng.integers(side), 0, whole - side))
                              for at, side, whole in zip((y, x), CROP, (h, w), strict=True))
             rows, cols = slice(top, top + CROP[0]), slice(left, left + CROP[1])
@@ -135,12 +142,12 @@ def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
     """Run ``plan`` to its end (going on from its checkpoint); the averaged network and the run's history."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    out = Path(plan.out)
-    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Path(plan.out) / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     data, kept = read_data(plan)
     trainer = Trainer(plan)
-    if plan.start and not (out / "checkpoint.pt").exists():
+    if plan.start and not checkpoint.exists():
         go_on_from(Path(plan.start), trainer.model, data.crops(4 * plan.batch, np.random.default_rng(plan.seed))[0])
         trainer.average = copy.deepcopy(trainer.model)
     return trainer.to_the_end(lambda: trainer.step(data), lambda: {"iou": round(overlap(trainer.average, kept), 4)},
-                              out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)
+                              checkpoint, plan.validate_every, SAVE_EVERY)

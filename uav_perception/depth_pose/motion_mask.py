@@ -95,7 +95,7 @@ class MotionMask:
         if not earlier:
             return None
         if self._network is not None and self.careful:
-            evidence = self._network.evidence(channels(image, relative, depth, camera).astype(np.float32))
+            evidence = self._network.evidence(channels(image, soft, relative, depth, camera).astype(np.float32))
         else:
             outside = [_most(_outside(soft, there), nothing)
                        for there, nothing, _ in (_warped(*past, depth, camera) for past in relative)]
@@ -133,9 +133,13 @@ class MotionMask:
 def near_moving(uv: F64, mask: Bool) -> Bool:
     """(N,) True for places ``uv`` (N, 2), 0..1 of width and height, on what moves or within 1 % of the width of it."""
     h, w = mask.shape
-    reach = 2 * max(1, w // 100) + 1
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8))
-    return np.asarray(grown[cells(uv, h, w)] > 0)
+    return np.asarray(grown(mask, max(1, w // 100))[cells(uv, h, w)])
+
+
+def grown(mask: Bool, reach_px: int) -> Bool:
+    """(H, W) True on what moves or within ``reach_px`` of it, along rows and columns."""
+    side = 2 * reach_px + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
 
 
 def softened(image: U8) -> U8:
@@ -143,25 +147,25 @@ def softened(image: U8) -> U8:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.8), np.uint8)
 
 
-def channels(image: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
-    """(3 + 2 n + 3 + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, which is ``softened`` and
-    comes with ``past_from_cur`` (4, 4), by how much ``image``, softened, too, lies outside of what that one shows, give
-    or take a pixel, and by how much it differs, the most of the three colours; half of how much brighter the last of
-    them is in each colour, and 128: a shadow darkens all alike; and ``residual_motion`` against the first of them.
-    0 (128) where the earlier one shows nothing."""
+def channels(image: U8, soft: U8, earlier: Sequence[tuple[U8, F64]], depth: F32, camera: CameraModel) -> U8:
+    """(3 + 2 n + 3 + 3, H, W): the colours of ``image`` (H, W, 3); for every earlier picture, ``softened`` as ``soft``
+    is and with its ``past_from_cur`` (4, 4), by how much ``soft`` lies outside of what that one shows, give or take a
+    pixel, and by how much it differs, the most of the three colours; half of how much brighter the last of them is in
+    each colour, and 128: a shadow darkens all alike; and ``residual_motion`` against the first of them. 0 (128) where
+    the earlier one shows nothing.
+    """
     seen = [np.asarray(colour, np.uint8) for colour in cv2.split(image)]
-    image = softened(image)
     warped = [_warped(past, past_from_cur, depth, camera) for past, past_from_cur in earlier]
     for there, nothing, _ in warped:
-        seen += [_most(_outside(image, there), nothing), _most(cv2.absdiff(image, there), nothing)]
+        seen += [_most(_outside(soft, there), nothing), _most(cv2.absdiff(soft, there), nothing)]
     there, nothing, _ = warped[-1]
-    brighter = cv2.addWeighted(there, 0.5, image, -0.5, 128)
+    brighter = cv2.addWeighted(there, 0.5, soft, -0.5, 128)
     brighter[nothing] = 128
     seen += [np.asarray(colour, np.uint8) for colour in cv2.split(brighter)]
     there, nothing, here = warped[0]
     rho = np.float32(1) / depth
     nearer = source_pixels(np.float32(1 + NEARER) * rho, camera, earlier[0][1])
-    return np.stack(seen + residual_motion(image, there, nothing, (nearer[0] - here[0], nearer[1] - here[1])))
+    return np.stack(seen + residual_motion(soft, there, nothing, (nearer[0] - here[0], nearer[1] - here[1])))
 
 
 def residual_motion(image: U8, there: U8, nothing: Bool, line_px: tuple[F32, F32]) -> list[U8]:

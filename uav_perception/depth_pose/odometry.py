@@ -17,6 +17,7 @@ from ..records import F32, F64, U8, Bool, CameraModel
 from .bootstrap import View, first_structure, locate, shared
 from .bundle import Solution, Window, solve, transform_points
 from .features import I64, FeatureTracks, lookup
+from .motion_mask import grown
 from .two_view import Motion, fit_rotation, rotate_xy
 
 PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
@@ -296,13 +297,12 @@ class Odometry:
         self.tracks.avoid = None
         if moving is None or moving.shape != self.tracks.shape or not len(self.tracks.ids):
             return
-        reach = 2 * max(1, moving.shape[1] // 200) + 1
-        grown = cv2.dilate(moving.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+        around = grown(moving, max(1, moving.shape[1] // 200))
         x, y = np.floor(self.tracks.px.T).astype(int)
-        on = grown[np.clip(y, 0, grown.shape[0] - 1), np.clip(x, 0, grown.shape[1] - 1)]
-        if max(on.mean(), grown.mean()) > MOVING_MAX:
+        on = around[np.clip(y, 0, around.shape[0] - 1), np.clip(x, 0, around.shape[1] - 1)]
+        if max(on.mean(), around.mean()) > MOVING_MAX:
             return
-        self.tracks.avoid = np.asarray(grown)
+        self.tracks.avoid = around
         ids = self.tracks.ids[on]
         self.tracks.keep(~on)
         for view in [*self.views, *([self.newest] if self.newest is not None else [])]:
