@@ -11,8 +11,9 @@ from uav_perception.depth_pose.products import FARTHEST, level_plane
 from uav_perception.records import F32
 
 
-def drawn(shape: F32 | None, uv: np.ndarray, rho: np.ndarray, sigma: np.ndarray) -> F32:
-    return fuse(shape, uv, rho, sigma, shape=(117, 156))
+def drawn(shape: F32 | None, uv: np.ndarray, rho: np.ndarray, sigma: np.ndarray, ground: tuple[float, ...] | None = None
+          ) -> F32:
+    return fuse(shape, uv, rho, sigma, shape=(117, 156), ground=None if ground is None else np.array(ground))
 
 
 def points_of(depth: F32, count: int, seed: int = 0, unit: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,6 +68,37 @@ def test_points_that_contradict_the_network_are_doubted_unless_they_are_many() -
         found = drawn(1 / hilly, np.vstack([uv, spot]), np.append(rho, nearer), np.append(sigma, sure))
         ratio = 3.0 / found[58, 78] / (10 * hilly[0, CAMERA.width_px // 2])
         assert ratio < 0.75 if believed else ratio > 0.9
+
+
+@pytest.mark.parametrize("count, believed", [(4, False), (80, True)])
+def test_a_house_overlooked_on_level_ground_is_drawn_by_its_many_points(count: int, believed: bool) -> None:
+    seen = np.full((48, 64), 1 / 10.0, np.float32)  # the network says level ground
+    uv, rho, sigma = points_of(np.full((CAMERA.height_px, CAMERA.width_px), 10.0, np.float32), 200)
+    spot = np.random.default_rng(1).uniform(0.42, 0.58, (count, 2))
+    apart = (np.abs(uv - 0.5) > 0.09).any(1)
+    nearer, sure = np.full(count, 3 / 6.0), np.full(count, 0.01)
+    found = drawn(seen, np.vstack([uv[apart], spot]), np.append(rho[apart], nearer), np.append(sigma[apart], sure),
+                  (0.0, 0.0, 0.3))
+    assert (3.0 / found[58, 78] < 7.0) == believed
+    assert np.abs(3.0 / found[:30] - 10).max() < 0.5  # ground away from it stays
+
+
+def test_a_tree_does_not_pull_the_ground_beside_it_near() -> None:
+    """Its leaves are nearer than drawn; the ground around, without points of its own, is as the plane has it."""
+    v, u = np.mgrid[:CAMERA.height_px, :CAMERA.width_px]
+    row = (v + 0.5) / CAMERA.height_px
+    tree = (np.abs(u - 128) < 28) & (np.abs(v - 71) < 28)
+    inverse = np.where(tree, 1.1, 0.1 + row)
+    shape = np.where(tree, 0.9, 0.1 + row).astype(np.float32)  # by the network the tree is farther than it is
+    rng = np.random.default_rng(0)
+    leaves = np.array([0.5, 0.37]) + rng.uniform(-0.1, 0.1, (25, 2))
+    uv = np.vstack([rng.random((300, 2)) * [1, 0.4] + [0, 0.6], leaves])
+    px = (uv * [CAMERA.width_px, CAMERA.height_px]).astype(int)
+    rho = inverse[px[:, 1], px[:, 0]] * np.exp(rng.normal(0, 0.01, len(px)))
+    found = cv2.resize(drawn(shape, uv, rho, 0.02 * rho, (0.0, 1.0, 0.1)), (CAMERA.width_px, CAMERA.height_px))
+    beside = (np.abs(u - 128) < 45) & (np.abs(u - 128) > 33) & (np.abs(v - 71) < 25)
+    assert np.abs(found / inverse - 1)[beside].mean() < 0.02
+    assert np.abs(found / inverse - 1)[tree].mean() < 0.1
 
 
 def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:

@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 from training.depth.losses import (  # noqa: E402
+    deviation_loss,
     edge_loss,
     geometry_loss,
     motion_matrix,
@@ -82,6 +83,9 @@ def test_scale_invariance_edges_and_consistency() -> None:
     valid = torch.ones_like(truth)
     assert float(scale_invariant_loss(3 * truth, truth, valid)) < 2e-3
     assert float(scale_invariant_loss(3 * truth, truth, valid, invariance=0.0)) == pytest.approx(np.log(3), rel=1e-3)
+    assert float(deviation_loss(3 * truth, truth, valid)) < 1e-6
+    half = torch.cat([truth[..., :10], 4 * truth[..., 10:]], -1)
+    assert float(deviation_loss(half, truth, valid)) == pytest.approx(np.log(2), rel=1e-5)
     assert float(edge_loss(7 * truth, truth, valid)) < 1e-6
     assert float(edge_loss(truth.flip(-1), truth, valid)) > 0.1
     assert float(geometry_loss(truth, truth, valid)) == 0.0

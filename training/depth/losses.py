@@ -85,6 +85,14 @@ def scale_invariant_loss(depth: Tensor, truth: Tensor, valid: Tensor, invariance
     return torch.sqrt(((r * r).sum((1, 2, 3)) / n - invariance * mean**2).clamp(min=0) + 1e-6).mean()
 
 
+def deviation_loss(depth: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Mean distance of the log ratio from its mean: 0 for truth times any factor; outliers count little."""
+    r = torch.log(depth.clamp(min=1e-4)) - torch.log(truth.clamp(min=1e-4))
+    n = valid.sum((1, 2, 3), keepdim=True).clamp(min=1.0)
+    mean = (r * valid).sum((1, 2, 3), keepdim=True) / n
+    return (((r - mean).abs() * valid).sum((1, 2, 3), keepdim=True) / n).mean()
+
+
 def edge_loss(depth: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """L1 of log-depth differences between pixels 1, 4 and 16 apart: sharp edges and right slopes."""
     r, total = (torch.log(depth.clamp(min=1e-4)) - torch.log(truth.clamp(min=1e-4))) * valid, depth.new_zeros(())

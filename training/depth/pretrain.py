@@ -25,7 +25,7 @@ from uav_perception.depth_pose.dense import network_size
 from uav_perception.records import U8
 
 from .export import metadata
-from .losses import edge_loss, scale_invariant_loss
+from .losses import deviation_loss, edge_loss, scale_invariant_loss
 from .networks import DepthNet
 from .train import START
 from .views import ASPECTS, FAR_M, WIDTH, render_chunks
@@ -42,6 +42,7 @@ class Plan:
     data: str
     out: str
     places: int = 100
+    first: int = 0  # of the places
     start: str = str(START)
     steps: int = 4500
     batch: int = 8
@@ -122,8 +123,8 @@ def depth_loss(disparity: Tensor, truth: Tensor) -> Tensor:
     predicted, valid = 1.0 / disparity, (truth < 0.9 * FAR_M).float()
     level = (torch.log(disparity.clamp(min=1e-3)).mean((1, 2, 3)) ** 2).mean()
     sky = F.relu(disparity - 0.1 * disparity.detach().mean((2, 3), keepdim=True)) * (1 - valid)
-    return (scale_invariant_loss(predicted, truth, valid) + 0.5 * edge_loss(predicted, truth, valid) + 0.02 * level
-            + 0.05 * sky.mean())
+    return (0.5 * scale_invariant_loss(predicted, truth, valid) + deviation_loss(predicted, truth, valid)
+            + 0.5 * edge_loss(predicted, truth, valid) + 0.02 * level + 0.05 * sky.mean())
 
 
 class Trainer(Run[DepthNet]):
@@ -173,7 +174,7 @@ def train(plan: Plan) -> tuple[DepthNet, list[dict[str, float]]]:
     out = Path(plan.out)
     out.mkdir(parents=True, exist_ok=True)
     kept = Data.read(Path(plan.data), HELD_OUT)
-    data = Data.read(Path(plan.data), range(plan.places))
+    data = Data.read(Path(plan.data), range(plan.first, plan.first + plan.places))
     trainer = Trainer(plan)
     return trainer.to_the_end(lambda: trainer.step(data), lambda: {"abs_rel": round(abs_rel(trainer.average, kept), 4)},
                               out / "checkpoint.pt", plan.validate_every, SAVE_EVERY)
@@ -192,14 +193,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True)
-    for name in ("places", "steps", "batch", "seed"):
+    for name in ("places", "first", "steps", "batch", "seed"):
         parser.add_argument(f"--{name}", type=int, default=Plan.__dataclass_fields__[name].default)
     parser.add_argument("--rate", type=float, default=Plan.rate)
     parser.add_argument("--start", default=str(START), help="checkpoint to start from")
     plan = Plan(**vars(parser.parse_args()))
     net, _ = train(plan)
     saved = torch.load(plan.start, map_location="cpu", weights_only=True)
-    write_onnx(net, Path(plan.out) / "uav_depth.onnx", {"places": plan.places, "steps": plan.steps, "seed": plan.seed})
+    write_onnx(net, Path(plan.out) / "uav_depth.onnx", {
+        "places": plan.places, "first": plan.first, "steps": plan.steps, "seed": plan.seed})
     saved["nets"].update({f"depth.{name}": value for name, value in net.state_dict().items()})
     halved = {name: value.half() if value.is_floating_point() else value for name, value in saved["nets"].items()}
     save(Path(plan.out) / "start.pt", {"nets": halved})

@@ -2,8 +2,10 @@
 
 The points give the shape its contrast and its unit; where it then lies near the plane that most points lie on, it is
 that plane, up to the horizon. What the points still disagree by is drawn out smoothly around them (normalised
-convolution, Knutsson and Westin 1993). Network and points are each other's witness: a few points that contradict the
-shape are things that move or matches that are wrong, many that agree with each other are something it has not seen.
+convolution, Knutsson and Westin 1993): over the ground from points on it, over what stands there from the others, so
+that a tree nearer than drawn does not pull the road behind it along. Network and points are each other's witness: a few
+points that contradict the shape are things that move or matches that are wrong, many that agree with each other are
+something it has not seen.
 Without a network the plane is the shape.
 """
 
@@ -67,14 +69,24 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
     plane = _ground(uv, rho, weight, h, w, ground)
     shown = plane.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
     contrast, unit = _fitted(_at(shown, uv).astype(np.float64), wanted, weight)
-    drawn = _levelled(np.float32(contrast) * shown + np.float32(unit), plane.log, plane.here * plane.trust)
+    drawn = np.float32(contrast) * shown + np.float32(unit)
+    level = _near(drawn, plane.log) * (plane.here * np.float32(plane.trust))
+    drawn = drawn + level * (plane.log - drawn)
     off = wanted - _at(drawn, uv)
     agree = _agreeing(off)
     open_ground = float(np.clip((plane.share - 0.75) / 0.05, 0, 1))  # where alone the plane is a witness
     doubt = FRIENDS if disparity is not None else FRIENDS_ALONE * open_ground
     weight = weight * (agree + (1 - agree) * _together(uv * [w / h, 1.0], off, doubt))
-    field = _spread(off[:, None], uv, weight[:, None], (max(4, h // 4), max(4, w // 4)), reach)[..., 0]
-    return np.asarray(np.exp(drawn + _enlarged(field, h, w)), np.float32)
+    if disparity is None or ground is None:  # nothing tells what stands from what lies
+        level = np.zeros_like(level)
+    looks = _at(level, uv)
+    lying = looks * _near(wanted, _at(plane.log, uv))
+    kinds = np.column_stack([lying, 1 - lying, looks])  # on the ground, not on it; looking as if on it
+    fields = _spread(np.column_stack([off, off, looks - lying]), uv, weight[:, None] * kinds,
+                     (max(4, h // 4), max(4, w // 4)), reach)
+    lower, upper, mistaken = (_enlarged(np.ascontiguousarray(fields[..., k]), h, w) for k in range(3))
+    level = level * np.clip((0.8 - mistaken) / 0.6, 0, 1)
+    return np.asarray(np.exp(drawn + level * lower + (1 - level) * upper), np.float32)
 
 
 def laid_on_level(disparity: F32, level: F32) -> F32:
@@ -85,13 +97,13 @@ def laid_on_level(disparity: F32, level: F32) -> F32:
     here = level > FARTHEST  # not beyond the horizon
     own, wanted = (a[::4, ::4][here[::4, ::4]].astype(np.float64) for a in (shown, ground))
     contrast, unit = _fitted(own, wanted, np.full(len(own), 20.0 / len(own)))  # an expectation is worth few points
-    return np.asarray(np.exp(_levelled(np.float32(contrast) * shown + np.float32(unit), ground, here)), np.float32)
+    drawn = np.float32(contrast) * shown + np.float32(unit)
+    return np.asarray(np.exp(drawn + _near(drawn, ground) * here * (ground - drawn)), np.float32)
 
 
-def _levelled(drawn: F32, ground: F32, trust: NDArray[Any]) -> F32:
-    """``drawn`` (h, w), or ``ground`` where it lies near it, both log inverse depth; ``trust`` (h, w) 0..1."""
-    near = np.exp(-0.5 * ((drawn - ground) / np.float32(ON_GROUND)) ** 2) * trust.astype(np.float32)
-    return np.asarray(drawn + near * (ground - drawn), np.float32)
+def _near(found: NDArray[Any], ground: NDArray[Any]) -> NDArray[Any]:
+    """0..1: how far what is found lies on the ground, both log inverse depth of one shape."""
+    return np.asarray(np.exp(-0.5 * ((found - ground) / np.float32(ON_GROUND)) ** 2))
 
 
 def _fitted(shown: F64, wanted: F64, weight: F64) -> tuple[float, float]:
