@@ -101,6 +101,20 @@ def test_a_tree_does_not_pull_the_ground_beside_it_near() -> None:
     assert np.abs(found / inverse - 1)[tree].mean() < 0.1
 
 
+def test_what_moves_is_not_laid_on_the_ground_it_drives_over() -> None:
+    v, u = np.mgrid[:CAMERA.height_px, :CAMERA.width_px]
+    ground = 0.1 + (v + 0.5) / CAMERA.height_px
+    car = (np.abs(u - 128) < 20) & (np.abs(v - 110) < 15)
+    inverse = np.where(car, 1.12 * ground, ground).astype(np.float32)
+    uv, rho, sigma = points_of(1 / inverse, 300, unit=1.0)
+    on_car = car[(uv[:, 1] * CAMERA.height_px).astype(int), (uv[:, 0] * CAMERA.width_px).astype(int)]
+    for moving, low, high in ((None, 1.0, 1.05), (car, 1.08, 1.16)):
+        found = fuse(inverse, uv[~on_car], rho[~on_car], sigma[~on_car], shape=(117, 156),
+                     ground=np.array([0.0, 1.0, 0.1]), moving=moving)
+        inside = (np.abs(u - 128) < 15) & (np.abs(v - 110) < 10)
+        assert low < np.mean(cv2.resize(found, car.shape[::-1])[inside] / ground[inside]) < high
+
+
 def test_a_shape_that_is_wrong_does_little_harm(flight: Rendered) -> None:
     uv, rho, sigma = points_of(flight.depth[0], 200)
     wrong = np.exp(np.random.default_rng(2).normal(0, 0.7, (48, 64))).astype(np.float32)

@@ -230,7 +230,7 @@ class DepthPose:
         if len(rho) >= 12:
             known = None if ground is None or not self.config.expect_level else ground.inverse_depth(camera)
             inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), ground=known,
-                           reach=self.config.fuse_reach)
+                           moving=self._moving, reach=self.config.fuse_reach)
         elif looked is None:
             return None, None
         else:

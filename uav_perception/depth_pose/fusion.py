@@ -51,7 +51,7 @@ def drawn_shape(camera: CameraModel) -> tuple[int, int]:
 
 
 def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tuple[int, int] | None = None,
-         ground: F64 | None = None, reach: float = 0.02) -> F32:
+         ground: F64 | None = None, moving: Bool | None = None, reach: float = 0.02) -> F32:
     """Inverse depth in the unit of ``rho``, drawn through the measured points.
 
     Args:
@@ -60,6 +60,7 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
         rho: (N,) their inverse depths > 0; rho_sigma: (N,) standard deviations.
         shape: (h, w) of the result; None = that of ``disparity``.
         ground: (3,) where the ground is known: its inverse depth is ``ground @ (u, v, 1)``.
+        moving: (H, W) what moves by itself, of any size: it stands on the ground, however near to it it looks.
         reach: radius of a point's influence, as a share of the image's width.
     """
     if shape is None and disparity is None:
@@ -71,6 +72,8 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
     contrast, unit = _fitted(_at(shown, uv).astype(np.float64), wanted, weight)
     drawn = np.float32(contrast) * shown + np.float32(unit)
     level = _near(drawn, plane.log) * (plane.here * np.float32(plane.trust))
+    if moving is not None:
+        level = level * (1 - np.asarray(cv2.resize(moving.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)))
     drawn = drawn + level * (plane.log - drawn)
     off = wanted - _at(drawn, uv)
     agree = _agreeing(off)
