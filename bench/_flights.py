@@ -117,7 +117,7 @@ def depth_errors(result: DepthPoseResult, truth: Truth) -> tuple[float, float, f
     """Abs Rel and delta < 1.25 after scaling by the medians, and the medians' ratio."""
     assert result.depth is not None
     found = result.depth.depth
-    wanted = cv2.resize(truth.depth_m, found.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    wanted = cv2.resize(truth.depth_m, found.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     ok = result.depth.valid & np.isfinite(wanted)
     a, b = found[ok], np.asarray(wanted)[ok]
     size = float(np.median(a) / np.median(b))

@@ -23,8 +23,8 @@ def depth_errors(depth: F32, valid: Bool, truth: F32, truth_valid: Bool,
     """
     if depth.shape != truth.shape:
         size = (truth.shape[1], truth.shape[0])
-        depth = np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST), np.float32)
-        valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+        depth = np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
+        valid = cv2.resize(valid.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
     wanted = truth_valid & (truth >= range_m[0]) & (truth <= range_m[1])
     both = wanted & valid
     if np.count_nonzero(both) < MIN_PIXELS:
