@@ -16,7 +16,7 @@ import numpy as np
 from ..camera.files import image_files
 from ..config import DepthPoseConfig
 from ..depth_pose.estimator import make_depth_pose
-from ..depth_pose.sequence import Sighting, depth_of, observe, run_scale, smooth
+from ..depth_pose.sequence import Sighting, depth_of, lay_out, observe, run_scale, smooth
 from ..errors import InputError
 from ..geometry import quaternion_from_matrix
 from ..records import CameraModel, Frame
@@ -42,13 +42,15 @@ def run(args: argparse.Namespace) -> int:
     stamps = _stamps(args.stamps, len(files))
     heights = None if args.agl is None else dict(zip(stamps, _column(args.agl, len(files), "heights"), strict=True))
     camera = _camera(args.camera, files[0])
-    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch or 0.0,
-                             expect_level=args.camera_pitch is not None, motion_mask=False, gap_max_s=600.0)
+    mounted = args.camera_pitch is not None  # on what flies about level; of other cameras the mask knows little
+    config = DepthPoseConfig(depth_model=args.model, camera_pitch_deg=args.camera_pitch or 0.0, expect_level=mounted,
+                             motion_mask=mounted, gap_max_s=600.0)
     stage = make_depth_pose(config)
 
     sightings = list(observe(stage, (_read(k, f, stamps[k], camera) for k, f in enumerate(files)), heights))
     if not args.online:
         smooth(sightings, float(np.sqrt(camera.K[0, 0] * camera.K[1, 1])))
+        lay_out(sightings, stage, camera)
     state, factor = run_scale(sightings)
     folder = args.out / "depth"
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ from ..records import (
 )
 from .dense import DepthNetwork, PoseNetwork, resized, supported
 from .fusion import drawn_shape, fuse, laid_on_level
-from .motion_mask import MaskNetwork, MotionMask, near_moving
+from .motion_mask import MaskNetwork, MotionMask
 from .odometry import Odometry, Step
 from .photometric import align
 from .products import level_plane, object_velocity, rigid_flow, scaled_camera
@@ -75,6 +75,7 @@ class DepthPose:
         self.resets = 0
         self.last_step: Step | None = None  # of the last usable frame, for what works on whole recordings
         self.last_disparity: F32 | None = None
+        self.last_ground: F64 | None = None  # (3,) that the depth of the last frame was drawn on, see `fuse`
         self._velocity: dict[int, tuple[int, F64]] = {}  # track id -> stamp, smoothed m/s in the camera frame
 
     @property
@@ -102,7 +103,7 @@ class DepthPose:
             step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
         asked = height_agl_m is not None or self.config.expect_level  # else nothing uses it
-        ground = self._ground(step) if asked else None
+        ground = self.ground_below(step.cur_xy, step.rho, step.rho_sigma) if asked else None
         depth_run, depth_valid = self._dense(disparity, step, ground, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
@@ -214,22 +215,24 @@ class DepthPose:
 
     # -- depth and scale -------------------------------------------------------------------------------------------
 
-    def _ground(self, step: Step) -> Plane | None:
-        """The ground below, in run units, where points that are known well lie on it."""
-        known = (step.rho > 0) & (step.rho_sigma < 0.15 * step.rho)
-        points = np.column_stack([step.cur_xy, np.ones(len(step.cur_xy))])[known] / step.rho[known, None]
+    def ground_below(self, xy: F64, rho: F64, sigma: F64) -> Plane | None:
+        """The ground, in run units, where points that are known well lie on it: ``xy`` (N, 2) normalised, inverse depth
+        ``rho`` (N,), 0 = unknown, and its standard deviation ``sigma`` (N,)."""
+        known = (rho > 0) & (sigma < 0.15 * rho)
+        points = np.column_stack([xy, np.ones(len(xy))])[known] / rho[known, None]
         return fit_ground(points, self._up, tilt_max_rad=np.radians(self.config.ground_tilt_max_deg))
+
+    def told(self, ground: Plane | None, camera: CameraModel) -> F64 | None:
+        """(3,) inverse depth of the ground, see `fuse`; None where it, or the mounting, is not known."""
+        return None if ground is None or not self.config.expect_level else ground.inverse_depth(camera)
 
     def _dense(self, looked: F32 | None, step: Step, ground: Plane | None, camera: CameraModel, small: CameraModel
                ) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
         uv, rho, sigma = measured_points(step, camera)
-        if self._moving is not None and len(rho):  # what drives along looks nearer or farther than it is: unsure
-            sigma = np.where(near_moving(uv, self._moving), np.maximum(sigma, rho), sigma)
-        self.last_disparity = looked
+        self.last_disparity, self.last_ground = looked, self.told(ground, camera)
         if len(rho) >= 12:
-            known = None if ground is None or not self.config.expect_level else ground.inverse_depth(camera)
-            inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), ground=known,
+            inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), ground=self.last_ground,
                            moving=self._moving, reach=self.config.fuse_reach)
         elif looked is None:
             return None, None

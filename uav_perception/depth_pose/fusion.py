@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records import F32, F64, Bool, CameraModel
+from .motion_mask import near_moving
 from .products import FARTHEST, cells
 from .two_view import middle
 
@@ -60,12 +61,15 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
         rho: (N,) their inverse depths > 0; rho_sigma: (N,) standard deviations.
         shape: (h, w) of the result; None = that of ``disparity``.
         ground: (3,) where the ground is known: its inverse depth is ``ground @ (u, v, 1)``.
-        moving: (H, W) what moves by itself, of any size: it stands on the ground, however near to it it looks.
+        moving: (H, W) what moves by itself, of any size: it stands on the ground, however near to it it looks, and its
+            points look nearer or farther than it is.
         reach: radius of a point's influence, as a share of the image's width.
     """
     if shape is None and disparity is None:
         raise ValueError("neither a disparity nor a shape")
     h, w = shape or disparity.shape  # type: ignore[union-attr]
+    if moving is not None:
+        rho_sigma = np.where(near_moving(uv, moving), np.maximum(rho_sigma, rho), rho_sigma)
     wanted, weight = np.log(rho), 0.15**2 / ((rho_sigma / rho) ** 2 + 0.15**2)
     plane = _ground(uv, rho, weight, h, w, ground)
     shown = plane.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..geometry import se3, se3_inverse
-from ..records import F32, F64, CameraModel, Frame, Scale
+from ..records import F32, F64, Bool, CameraModel, Frame, Scale
 from .bundle import Window, solve, transform_points
 from .dense import supported
 from .estimator import DepthPose
@@ -35,6 +35,9 @@ class Sighting:
     xy: F64
     sigma_px: float
     disparity: F32 | None
+    ground: F64 | None  # (3,) inverse depth of the ground, see `fuse`
+    moving: Bool | None  # (H, W)
+    height_agl_m: float | None
     metres_per_unit: float | None
     depth: F32 | None
     point_ids: I64
@@ -44,7 +47,8 @@ class Sighting:
 def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, float] | None = None) -> Iterator[Sighting]:
     """Run ``stage`` over ``frames``; one sighting a frame. ``heights_m`` maps stamps to height above ground."""
     for frame in frames:
-        result = stage.update(frame, None if heights_m is None else heights_m.get(frame.stamp_ns))
+        height = None if heights_m is None else heights_m.get(frame.stamp_ns)
+        result = stage.update(frame, height)
         step = stage.last_step
         used = result.pose is not None and step is not None
         world = None
@@ -60,7 +64,8 @@ def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, floa
         if depth is not None and factor is not None:
             depth = depth / factor
         yield Sighting(frame.stamp_ns, stage.odometry.generation, world, ids.copy(), xy.copy(), sigma,
-                       stage.last_disparity if used else None, factor,
+                       stage.last_disparity if used else None, stage.last_ground if used else None,
+                       result.motion_mask, height, factor,
                        None if depth is None else depth.astype(np.float32), point_ids, points)
 
 
@@ -134,6 +139,16 @@ def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
         s.point_ids, s.points = ids[mine], np.column_stack([seen, relative * np.abs(seen[:, 2])])
 
 
+def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) -> None:
+    """Ground, and metres where they were known, anew from the smoothed points, in place."""
+    for s in sightings:
+        ground = stage.ground_below(s.points[:, :2], s.points[:, 2], s.points[:, 3])
+        s.ground = stage.told(ground, camera)
+        height = s.height_agl_m
+        if s.metres_per_unit is not None and ground is not None and height is not None and 0 < height < np.inf:
+            s.metres_per_unit = height / ground.height
+
+
 def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | None:
     """Depth (H, W) of source size in run units, from the smoothed points; NaN where unknown, None when nothing is."""
     p = sighting.points
@@ -143,8 +158,8 @@ def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | Non
         k = camera.K
         uv = (p[ok, :2] * [k[0, 0], k[1, 1]] + k[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
         network = sighting.disparity
-        depth = 1.0 / fuse(network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera),
-                           reach=reach)
+        depth = 1.0 / fuse(network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera), ground=sighting.ground,
+                           moving=sighting.moving, reach=reach)
         if network is None:
             depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)
     if depth is None:
