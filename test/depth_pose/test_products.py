@@ -7,7 +7,6 @@ from depth_scenes import CAMERA, Rendered
 
 from uav_perception.depth_pose.products import (
     level_plane,
-    object_velocity,
     obstacle_sectors,
     pixel_rays,
     point_cloud,
@@ -16,7 +15,7 @@ from uav_perception.depth_pose.products import (
 )
 from uav_perception.errors import RecordError
 from uav_perception.geometry import BODY_FROM_OPTICAL, backproject, project, se3, se3_inverse, so3_exp
-from uav_perception.records import CameraModel, DepthMap, RelativeDepth
+from uav_perception.records import DepthMap, RelativeDepth
 
 
 def test_rigid_flow_is_where_each_point_was(flight: Rendered) -> None:
@@ -127,14 +126,3 @@ def test_camera_scales_about_pixel_edges() -> None:
     point = np.array([[0.7, -0.4, 3.0]])
     full_px = project(point, CAMERA.K) + 0.5
     np.testing.assert_allclose((project(point, half.K) + 0.5) * 2, full_px, atol=1e-9)
-
-
-@pytest.mark.parametrize("own", [0.0, 4.0])
-def test_velocity_of_a_tracked_object_over_a_moving_camera(own: float) -> None:
-    camera = CameraModel(np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]]), np.zeros(5), 640, 480)
-    dt, motion = 0.1, se3(so3_exp([0, 0.01, 0.0]), [-0.5, 0.1, 0.0])
-    before = np.array([[2.0, 1.0, 30.0]])
-    after = (before + np.array([own * dt, 0, 0])) @ motion[:3, :3].T + motion[:3, 3]
-    p0, p1 = project(before, camera.K)[0], project(after, camera.K)[0]
-    velocity = object_velocity(p1, (p1 - p0) / dt, float(after[0, 2]), camera, motion, dt)
-    np.testing.assert_allclose(velocity, [own, 0, 0], atol=0.06)

@@ -37,10 +37,12 @@ from ..records import (
 from .dense import DepthNetwork, PoseNetwork, resized, supported
 from .fusion import drawn_shape, fuse, laid_on_level
 from .motion_mask import MaskNetwork, MotionMask
-from .odometry import Odometry, Step
+from .odometry import Odometry
 from .photometric import align
-from .products import level_plane, object_velocity, rigid_flow, scaled_camera
+from .products import at_most, level_plane, rigid_flow
 from .scale import MetricScale, Plane, fit_ground
+from .scene_flow import SceneFlow
+from .structure import Step, measured_points
 from .two_view import Motion
 
 
@@ -76,7 +78,7 @@ class DepthPose:
         self.last_step: Step | None = None  # of the last usable frame, for what works on whole recordings
         self.last_disparity: F32 | None = None
         self.last_ground: F64 | None = None  # (3,) that the depth of the last frame was drawn on, see `fuse`
-        self._velocity: dict[int, tuple[int, F64]] = {}  # track id -> stamp, smoothed m/s in the camera frame
+        self.scene_flow = SceneFlow()
 
     @property
     def engine_info(self) -> EngineInfo:
@@ -116,7 +118,7 @@ class DepthPose:
             self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
         depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
-                                 prev_to_cur=plane_homography(step, camera), status=self._status(step, jumped))
+                                 prev_to_cur=step.plane_homography(camera), status=self._status(step, jumped))
         result = self._add_products(result, step, frame.image, depth_run, small_camera, camera, tracks, from_ns)
         self.odometry.leave_out(self._moving)
         self._previous = (frame.image, gray, depth_run)
@@ -153,7 +155,7 @@ class DepthPose:
         self.scale.reset()
         self.mask.reset()
         self._last_ns, self._previous, self._moving = None, None, None
-        self._velocity.clear()
+        self.scene_flow.reset()
         self.resets += 1
         self._pose_covariance = self._pose_covariance + np.eye(6)  # what happened in between is unknown
 
@@ -229,7 +231,7 @@ class DepthPose:
     def _dense(self, looked: F32 | None, step: Step, ground: Plane | None, camera: CameraModel, small: CameraModel
                ) -> tuple[F32 | None, Bool | None]:
         """Depth (h, w) of this frame in run units and where it is supported."""
-        uv, rho, sigma = measured_points(step, camera)
+        uv, rho, sigma = measured_points(step.cur_xy, step.rho, step.rho_sigma, camera)
         self.last_disparity, self.last_ground = looked, self.told(ground, camera)
         if len(rho) >= 12:
             inverse = fuse(looked, uv, rho, sigma, shape=drawn_shape(camera), ground=self.last_ground,
@@ -285,56 +287,12 @@ class DepthPose:
             depth = np.asarray(cv2.resize(depth_run, (view.width_px, view.height_px)), np.float32)
             mask = self.mask(result.stamp_ns, resized(image, view.width_px, view.height_px), depth, view, size_px)
         self._moving = mask
-        velocities = self._scene_flow(result, camera, tracks, from_ns)
+        velocities: dict[int, F64] = {}
+        if isinstance(result.depth, DepthMap) and result.ego_motion is not None:
+            velocities = self.scene_flow(result.depth, result.ego_motion, camera, tracks)
+        else:
+            self.scene_flow.reset()
         return replace(result, flow_px=flow, motion_mask=mask, scene_flow_m_s=velocities)
-
-    def _scene_flow(self, result: DepthPoseResult, camera: CameraModel, tracks: Sequence[Track], from_ns: int
-                    ) -> dict[int, F64]:
-        """Velocity of each tracked object, smoothed over half a second; only when metres are known."""
-        if not isinstance(result.depth, DepthMap) or result.ego_motion is None:
-            return {}
-        depth, dt = result.depth.depth, (result.stamp_ns - from_ns) * 1e-9
-        sy, sx = depth.shape[0] / camera.height_px, depth.shape[1] / camera.width_px
-        out: dict[int, F64] = {}
-        for t in tracks:
-            x1, y1, x2, y2 = t.xyxy_px.astype(np.float64)
-            patch = depth[max(0, int(y1 * sy)):int(y2 * sy) + 1, max(0, int(x1 * sx)):int(x2 * sx) + 1]
-            if not patch.size:
-                continue
-            centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-            now = object_velocity(centre, t.velocity_px_s.astype(np.float64), float(np.median(patch)), camera,
-                                  result.ego_motion.to_from, dt)
-            stamp, old = self._velocity.get(t.id, (result.stamp_ns, now))
-            share = min(1.0, dt / 0.5) if stamp != result.stamp_ns else 1.0
-            out[t.id] = old + share * (now - old)
-        self._velocity = {i: (result.stamp_ns, v) for i, v in out.items()}
-        return out
-
-
-def at_most(camera: CameraModel, width_px: int) -> CameraModel:
-    """The same camera for its picture shrunk to ``width_px``, or itself where that is no less."""
-    if width_px >= camera.width_px:
-        return camera
-    return scaled_camera(camera, width_px, max(1, round(camera.height_px * width_px / camera.width_px)))
-
-
-def measured_points(step: Step, camera: CameraModel) -> tuple[F64, F64, F64]:
-    """Points with a depth of their own: place (N, 2) in 0..1 of the ideal image, inverse depth and its sigma (N,)."""
-    ok = (step.rho > 1e-6) & (step.rho_sigma < 0.5 * step.rho)
-    xy = step.cur_xy[ok]
-    uv = (xy * [camera.K[0, 0], camera.K[1, 1]] + camera.K[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
-    return uv, step.rho[ok], step.rho_sigma[ok]
-
-
-def plane_homography(step: Step, camera: CameraModel) -> F64 | None:
-    """(3, 3) previous pixels to current pixels when one plane explains most tracks, else None."""
-    if len(step.cur_xy) < 12:
-        return None
-    found, mask = cv2.findHomography(step.prev_xy, step.cur_xy, cv2.RANSAC, 1.5 / float(camera.K[0, 0]), maxIters=200,
-                                     confidence=0.99)
-    if found is None or float(mask.mean()) < 0.5:
-        return None
-    return np.asarray(camera.K @ found @ np.linalg.inv(camera.K))
 
 
 def _depth_record(stamp_ns: int, depth: F32 | None, valid: Bool | None, factor: float | None, camera: CameraModel

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..geometry import nearest_rotation, se3, se3_inverse
 from ..records import F32, F64, U8, Bool, CameraModel
@@ -18,58 +16,11 @@ from .bootstrap import View, first_structure, locate, shared
 from .bundle import Solution, Window, solve, transform_points
 from .features import I64, FeatureTracks, lookup
 from .motion_mask import grown
-from .two_view import Motion, fit_rotation, rotate_xy
+from .structure import Points, Step
+from .two_view import Motion, fit_rotation, rotate_xy, undistort
 
 PX_PER_CORNER = 200  # small pictures hold fewer distinct corners
 MOVING_MAX = 0.1  # share of the picture, and of the corners: where more is said to move, that is not believed
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one frame brought.
-
-    Attributes:
-        cur_from_prev: (4, 4) in run units, None when nothing could be said.
-        world_from_cur: (4, 4) in run units; world is the first frame after a reset.
-        covariance: (6, 6) of ``cur_from_prev``, translation then rotation vector.
-        prev_xy, cur_xy: (N, 2) normalised coordinates of inlier tracks.
-        rho, rho_sigma: (N,) their inverse depths in the current frame (0 = unknown) and standard deviations.
-        residual_px: median disagreement of tracks and points.
-        message: why something is missing, empty when nothing is.
-        revision: (4, 4) old from corrected pose of the previous frame, run units, when the past was reinterpreted.
-    """
-
-    motion: Motion
-    cur_from_prev: F64 | None
-    world_from_cur: F64
-    covariance: F64
-    inliers: int
-    prev_xy: F64
-    cur_xy: F64
-    rho: F64
-    rho_sigma: F64
-    ids: I64
-    residual_px: float
-    message: str = ""
-    revision: F64 | None = None
-
-
-@dataclass
-class Points:
-    """Points of the window: rising ``ids`` (N,), ``abr`` (N, 3) in the reference frame, ``sigma`` (N,) of rho."""
-
-    ids: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
-    abr: F64 = field(default_factory=lambda: np.zeros((0, 3)))
-    sigma: F64 = field(default_factory=lambda: np.zeros(0))
-
-    def merged(self, ids: I64, abr: F64, sigma: F64, gone: I64) -> Points:
-        """These points new or changed, those in ``gone`` (rising) left out; how sure others are is forgotten."""
-        stay = ~(lookup(ids, self.ids)[1] | lookup(gone, self.ids)[1])
-        every = np.concatenate([self.ids[stay], ids])
-        order = np.argsort(every)
-        unsure = np.full(int(stay.sum()), np.inf)
-        return Points(every[order], np.concatenate([self.abr[stay], abr])[order],
-                      np.concatenate([unsure, sigma])[order])
 
 
 @dataclass
@@ -361,16 +312,3 @@ class Odometry:
         for v in self.views:
             m = se3(v.rotation, v.translation) @ inverse
             v.rotation, v.translation = m[:3, :3], m[:3, 3]
-
-
-def undistort(px: NDArray[np.float32], camera: CameraModel) -> F64:
-    """Normalised coordinates (N, 2) of pixels (N, 2), lens distortion removed."""
-    if not len(px):
-        return np.zeros((0, 2))
-    if not camera.distortion.any():
-        k = camera.K
-        return np.asarray((px.astype(np.float64) - [k[0, 2], k[1, 2]]) / [k[0, 0], k[1, 1]])
-    points = px.reshape(-1, 1, 2).astype(np.float64)
-    fisheye = camera.distortion_model in ("equidistant", "fisheye")
-    how = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
-    return np.array(how(points, camera.K, camera.distortion), np.float64).reshape(-1, 2)

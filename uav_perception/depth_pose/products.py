@@ -25,6 +25,13 @@ def scaled_camera(camera: CameraModel, width_px: int, height_px: int) -> CameraM
     return CameraModel(K, camera.distortion, width_px, height_px, camera.frame_id, camera.distortion_model)
 
 
+def at_most(camera: CameraModel, width_px: int) -> CameraModel:
+    """The same camera for its picture shrunk to ``width_px``, or itself where that is no less."""
+    if width_px >= camera.width_px:
+        return camera
+    return scaled_camera(camera, width_px, max(1, round(camera.height_px * width_px / camera.width_px)))
+
+
 def pixel_rays(camera: CameraModel) -> F32:
     """(H, W, 3) rays with unit depth through the pixels of an ideal pinhole."""
     k = camera.K
@@ -114,19 +121,3 @@ def level_plane(camera: CameraModel, up: F64) -> F32 | None:
     if float((rho > FARTHEST).mean()) < 0.6:
         return None
     return np.asarray(np.maximum(rho, FARTHEST), np.float32)
-
-
-def object_velocity(centre_px: F64, velocity_px_s: F64, depth_m: float, camera: CameraModel, cur_from_prev: F64,
-                    dt_s: float) -> F64:
-    """Velocity (3,) m/s over ground of an object, in the current optical frame, as if it kept its depth.
-
-    ``velocity_px_s`` is its image velocity; what the camera's own motion (metres) does to a resting point there is
-    taken off, and the rest is lifted to metres at ``depth_m``.
-    """
-    ray = np.linalg.inv(camera.K) @ np.array([centre_px[0], centre_px[1], 1.0])
-    before = se3_inverse(cur_from_prev) @ np.append(ray * depth_m, 1.0)
-    if before[2] <= 1e-6:
-        return np.zeros(3)
-    resting_px = (camera.K @ before[:3] / before[2])[:2]
-    own_px_s = velocity_px_s - (centre_px - resting_px) / dt_s
-    return np.array([own_px_s[0] * depth_m / camera.K[0, 0], own_px_s[1] * depth_m / camera.K[1, 1], 0.0])

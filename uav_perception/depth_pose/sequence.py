@@ -19,6 +19,7 @@ from .dense import supported
 from .estimator import DepthPose
 from .features import I64
 from .fusion import drawn_shape, fuse
+from .structure import measured_points
 
 STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
 TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
@@ -152,13 +153,11 @@ def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) ->
 def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | None:
     """Depth (H, W) of source size in run units, from the smoothed points; NaN where unknown, None when nothing is."""
     p = sighting.points
-    ok = (p[:, 2] > 1e-6) & (p[:, 3] < 0.5 * p[:, 2])
+    uv, rho, sigma = measured_points(p[:, :2], p[:, 2], p[:, 3], camera)
     depth = sighting.depth
-    if ok.sum() >= 12:
-        k = camera.K
-        uv = (p[ok, :2] * [k[0, 0], k[1, 1]] + k[:2, 2] + 0.5) / [camera.width_px, camera.height_px]
+    if len(rho) >= 12:
         network = sighting.disparity
-        depth = 1.0 / fuse(network, uv, p[ok, 2], p[ok, 3], shape=drawn_shape(camera), ground=sighting.ground,
+        depth = 1.0 / fuse(network, uv, rho, sigma, shape=drawn_shape(camera), ground=sighting.ground,
                            moving=sighting.moving, reach=reach)
         if network is None:
             depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)

@@ -11,9 +11,10 @@ from enum import Enum
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry import nearest_rotation
-from ..records import F64
+from ..records import F64, CameraModel
 
 
 class Motion(Enum):
@@ -124,3 +125,16 @@ def triangulate(xy0: F64, xy1: F64, rotation: F64, translation: F64) -> F64:
     left = np.column_stack([xy1[:, 0] * translation[2] - translation[0], xy1[:, 1] * translation[2] - translation[1]])
     right = np.column_stack([a[:, 0] - xy1[:, 0] * a[:, 2], a[:, 1] - xy1[:, 1] * a[:, 2]])
     return np.asarray((left * right).sum(1) / np.maximum((left * left).sum(1), 1e-18))
+
+
+def undistort(px: NDArray[np.float32], camera: CameraModel) -> F64:
+    """Normalised coordinates (N, 2) of pixels (N, 2), lens distortion removed."""
+    if not len(px):
+        return np.zeros((0, 2))
+    if not camera.distortion.any():
+        k = camera.K
+        return np.asarray((px.astype(np.float64) - [k[0, 2], k[1, 2]]) / [k[0, 0], k[1, 1]])
+    points = px.reshape(-1, 1, 2).astype(np.float64)
+    fisheye = camera.distortion_model in ("equidistant", "fisheye")
+    how = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
+    return np.array(how(points, camera.K, camera.distortion), np.float64).reshape(-1, 2)
