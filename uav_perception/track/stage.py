@@ -29,9 +29,10 @@ from . import Ahead, TargetTracker, appearance, kalman
 from .camera_motion import NO_FLOW, CameraStep, CornerFlow, Flow, MotionHistory, camera_step
 from .corroboration import Corroboration
 from .fit import Fit, near_border
+from .intake import Intake
 from .lock import TargetLock
 from .many import ManyTracker
-from .target import checked_start_box, same_picture
+from .target import checked_start_box
 
 BESIDE = 0.05  # overlap from which a detection may be of the same thing
 
@@ -46,29 +47,34 @@ class Tracker:
         self._flow = CornerFlow(config.camera_motion_width_px, config.camera_motion_corners)
         self._flown: Frame | None = None  # the last one of the flow
         self._history = MotionHistory()
-        self._frames: list[Frame] = []  # recent, oldest first: late detections are described in their own picture
-        self._alive_ns = 0  # when the picture last changed
-        self._pending: Detections | None = None
+        self._intake = Intake(config.backwards_s, config.history_s)
         self._tracks: tuple[Track, ...] = ()
         self._corroboration = Corroboration(config.lock_iou)
         self._fit = Fit(config.lock_iou, config.relock_looks)
         self._load_ms = 0.0
         self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
-        self.refused: Counter[str] = Counter()
 
     @property
     def target(self) -> TargetStatus:
         return self._lock.status
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How many frames and detections were not used, by why."""
+        return self._intake.refused
 
     def look_ahead(self, frame: Frame, detections: Detections | None) -> Ahead:
         return Ahead(self._follow(frame), None if detections is None else self._described(frame, detections))
 
     def update(self, frame: Frame, detections: Detections | None, ahead: Ahead | None = None) -> tuple[Track, ...]:
         started = time.perf_counter_ns()
-        if not self._in_order(frame):
+        if self._intake.refuses(frame):
             return ()
+        another = self._intake.another_stream(frame)
+        if another:
+            self._restart(frame.stamp_ns, another)
         step = self._see(frame, self._follow(frame) if ahead is None else ahead.flow)
-        usable = self._usable(frame, detections)
+        usable = self._intake.usable(detections, self._many.look_ns)
         unseen_s = self._lock.status.age_ns / 1e9
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         before = self._beside_lock(frame.stamp_ns)
@@ -97,10 +103,10 @@ class Tracker:
         if track is None or track.state is TrackState.LOST:
             known = ", ".join(str(t.id) for t in self._tracks if t.state is not TrackState.LOST) or "none"
             raise InputError(f"track id {track_id}", f"a track of the newest frame ({known})", "lock by box or point")
-        self._begin(self._newest(), track.xyxy_px, track.id, track.class_id)
+        self._begin(self._intake.newest(), track.xyxy_px, track.id, track.class_id)
 
     def lock_box(self, box_xyxy_px: ArrayLike) -> None:
-        frame = self._newest()
+        frame = self._intake.newest()
         box = checked_start_box(box_xyxy_px, frame)
         track = self._track_at(box)
         if track is not None:
@@ -109,7 +115,7 @@ class Tracker:
             self._begin(frame, box, self._many.new_id(), -1)
 
     def lock_point(self, x_px: float, y_px: float) -> None:
-        frame = self._newest()
+        frame = self._intake.newest()
         h, w = frame.image.shape[:2]
         if not (0 <= x_px < w and 0 <= y_px < h):
             raise InputError(f"lock point ({x_px}, {y_px})", f"a point inside the {w}x{h} px image", "point again")
@@ -128,36 +134,10 @@ class Tracker:
     def release(self) -> None:
         self._lock.release()
 
-    def _newest(self) -> Frame:
-        if not self._frames:
-            raise InputError("a lock before the first frame", "a frame to lock in", "wait for the camera")
-        return self._frames[-1]
-
-    def _in_order(self, frame: Frame) -> bool:
-        """Whether this frame is new; starts over when it belongs to another stream."""
-        if not self._frames:
-            return True
-        last = self._frames[-1]
-        if self._late(frame, last):
-            self.refused["frame out of order"] += 1
-            return False
-        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
-        if behind_s >= 0:
-            self._restart(frame.stamp_ns, f"time jumped backwards by {behind_s:.1f} s; lock again")
-        elif frame.image.shape != last.image.shape:
-            (h0, w0), (h, w) = last.image.shape[:2], frame.image.shape[:2]
-            self._restart(frame.stamp_ns, f"image size changed from {w0}x{h0} to {w}x{h} px; lock again")
-        return True
-
-    def _late(self, frame: Frame, last: Frame) -> bool:
-        """Whether a frame belongs to the stream of the ``last`` one and is not newer."""
-        behind_s = (last.stamp_ns - frame.stamp_ns) / 1e9
-        return 0 <= behind_s < self._c.backwards_s and frame.image.shape == last.image.shape
-
     def _follow(self, frame: Frame) -> Flow:
         """How the picture flows from the last frame that was not late to this one; knows nothing of targets."""
         last = self._flown
-        if not self._c.camera_motion or (last is not None and self._late(frame, last)):
+        if not self._c.camera_motion or (last is not None and self._intake.late(frame, last)):
             return NO_FLOW
         if last is not None and frame.stamp_ns <= last.stamp_ns:
             self._flow.reset()
@@ -167,45 +147,20 @@ class Tracker:
     def _restart(self, stamp_ns: int, why: str) -> None:
         self._many.reset()
         self._history = MotionHistory()
-        self._frames.clear()
-        self._pending, self._tracks = None, ()
-        self._lock.lose(stamp_ns, why)
+        self._intake.reset()
+        self._tracks = ()
+        self._lock.lose(stamp_ns, f"{why}; lock again")
 
     def _see(self, frame: Frame, flow: Flow) -> CameraStep:
         """Take the frame; what the camera did since the last one."""
         step = camera_step(flow, np.array([t.xyxy_px for t in self._tracks]).reshape(-1, 4))
         self._history.append(frame.stamp_ns, step)
-        if not self._frames or not same_picture(frame.image, self._frames[-1].image):
-            self._alive_ns = frame.stamp_ns
-        self._frames.append(frame)
-        horizon_ns = frame.stamp_ns - round(self._c.history_s * 1e9)
-        while len(self._frames) > 1 and self._frames[0].stamp_ns < horizon_ns:
-            self._frames.pop(0)
+        horizon_ns = self._intake.take(frame)
         if self._many.look_ns is not None and self._many.look_ns < horizon_ns:  # the detector has fallen silent
             self._advance(horizon_ns)
             self._many.lose_unseen(horizon_ns, looks_missed=0)
         self._history.forget_before(horizon_ns)
         return step
-
-    def _usable(self, frame: Frame, detections: Detections | None) -> Detections | None:
-        """What the detector answered, if it is for now and was never used before."""
-        if detections is None:
-            detections, self._pending = self._pending, None
-        if detections is None:
-            return None
-        if detections.stamp_ns > frame.stamp_ns:
-            self._pending = detections
-            return None
-        if self._many.look_ns is not None and detections.stamp_ns <= self._many.look_ns:
-            self.refused["detections not newer than the last"] += 1
-            return None
-        if detections.stamp_ns > self._alive_ns:
-            self.refused["detections of a frozen picture"] += 1
-            return None
-        if frame.stamp_ns - detections.stamp_ns > self._c.history_s * 1e9:
-            self.refused["detections too old"] += 1
-            return None
-        return detections
 
     def _carried(self, detections: Detections | None, frame: Frame) -> Detections | None:
         """Detections where they are in ``frame`` if only the camera moved since."""
@@ -238,9 +193,9 @@ class Tracker:
             if confirmed or not (elsewhere or beside):
                 self._many.pin(locked.id, locked.xyxy_px, locked.class_id)
         if looks is None and not self.shed:
-            frame = next((f for f in self._frames if f.stamp_ns == detections.stamp_ns), None)
+            frame = self._intake.at(detections.stamp_ns)
             looks = None if frame is None else self._described(frame, detections)
-        self._many.look(detections, looks, _size_px(self._newest()))
+        self._many.look(detections, looks, _size_px(self._intake.newest()))
 
     def _beside_lock(self, stamp_ns: int) -> tuple[Track, ...]:
         """All identities at ``stamp_ns``; none where nothing is locked, for then nobody asks."""
@@ -266,7 +221,7 @@ class Tracker:
         return tuple(t for t in tracks if t.id in new)
 
     def _many_at(self, stamp_ns: int) -> tuple[Track, ...]:
-        frame = self._newest()
+        frame = self._intake.newest()
         return self._many.tracks(stamp_ns, *self._since_look(stamp_ns), _size_px(frame), frame.frame_id)
 
     def _advance(self, stamp_ns: int) -> None:
