@@ -41,6 +41,8 @@ class Fit:
         if overlaps.max() >= FITS:
             self.begin(near_border(whole, size_px))
             return None
+        if np.prod(whole[2:] - whole[:2]) < np.prod(box[0, 2:] - box[0, :2]):  # the detector sees the part
+            return None
         self._misfits += 1
         return whole if self._misfits >= self._looks else None
 

@@ -191,11 +191,11 @@ class LsartTracker:
             self._unseen = 1
 
     def may_be(self, track: Track) -> bool:
-        if strays(self._sought(track.stamp_ns), track) >= ASTRAY:
+        astray = strays(self._sought(track.stamp_ns), track) / ASTRAY
+        if astray >= 1 or (self._newcomers is not None and self._newcomers.unlikely(track)):
             return False
-        if self._newcomers is not None and self._newcomers.unlikely(track):
-            return False
-        return self._regain is None or not self._regain.paint.differs(self._previous, track.xyxy_px)
+        off = 0.0 if self._regain is None else self._regain.paint.off(self._previous, track.xyxy_px)
+        return astray + off < 1  # halfway to what cannot be by both is too much
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""

@@ -112,7 +112,7 @@ class ManyTracker:
         of it shows, the fit becomes plain.
         """
         t = self._t
-        missing = np.flatnonzero(t.confirmed & (t.missed > 0))
+        missing = np.flatnonzero(t.confirmed & (t.missed > 0) & ~self._is_kept())
         young = np.flatnonzero((t.missed == 0) & (t.hits <= self._c.young_hits) & ~self._is_kept())
         if len(missing) and len(young):
             self._match_young(missing, young)

@@ -34,14 +34,18 @@ class Paint:
         if seen is not None:
             self._usual = seen if self._usual is None else self._usual + MEMORY * (seen - self._usual)
 
-    def differs(self, image: U8, box_xyxy_px: ArrayLike) -> bool:
-        """Whether what is in this box is plainly of another colour than the target."""
+    def off(self, image: U8, box_xyxy_px: ArrayLike) -> float:
+        """How far what is in this box is from the target's colours; 0: as they may be, 1: plainly another thing."""
         seen = contrast(image, box_xyxy_px)
         if seen is None or self._usual is None:
-            return False
+            return 0.0
         lit = np.stack([self._usual / LIGHT, self._usual * LIGHT])
         off = seen - np.clip(seen, lit.min(axis=0), lit.max(axis=0))
-        return bool(np.linalg.norm(off[:3]) > COLOUR_OFF or abs(off[3]) > BRIGHT_OFF)
+        return max(float(np.linalg.norm(off[:3])) / COLOUR_OFF, float(abs(off[3])) / BRIGHT_OFF)
+
+    def differs(self, image: U8, box_xyxy_px: ArrayLike) -> bool:
+        """Whether what is in this box is plainly of another colour than the target."""
+        return self.off(image, box_xyxy_px) > 1
 
 
 def contrast(image: U8, box_xyxy_px: ArrayLike) -> F64 | None:

@@ -248,6 +248,7 @@ class Tracker:
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
         if searching or astray:
             self._show(frame, track.xyxy_px, track)
+            self._fit.begin(True)
 
     def _show(self, frame: Frame, box_xyxy_px: ArrayLike, track: Track) -> None:
         """The locked target is in this box."""
