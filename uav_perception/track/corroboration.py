@@ -43,6 +43,7 @@ class Corroboration:
     def found_again(self, lost_ns: int) -> None:
         """The target's tracker found by itself what was lost at ``lost_ns``, which errs more often than following."""
         self.restart()
+        self._rate = self._hits / (self._looks + 2)  # those that missed it before it was lost count, too: it was there
         self.unsure_since_ns = lost_ns
         self._odds, self._awake = FOUND_ODDS, FOUND_AWAKE
 
