@@ -112,7 +112,7 @@ class ManyTracker:
         of it shows, the fit becomes plain.
         """
         t = self._t
-        missing = np.flatnonzero(t.confirmed & (t.missed > 0) & ~self._is_kept())
+        missing = np.flatnonzero(t.confirmed & (t.missed > 0))
         young = np.flatnonzero((t.missed == 0) & (t.hits <= self._c.young_hits) & ~self._is_kept())
         if len(missing) and len(young):
             self._match_young(missing, young)
@@ -125,7 +125,8 @@ class ManyTracker:
         if t.look[missing].any() and self._c.appearance_weight > 0:
             cost = cost + self._look_cost(t.look[missing[row]], t.look[young[column]])
         olds, news = assign(row, column, cost, self._c.cost_limit, (len(missing), len(young)))
-        self._continue(missing[olds], young[news])
+        others = ~self._is_kept()[missing[olds]]  # whether a newcomer is the operator's, its own tracker judges
+        self._continue(missing[olds][others], young[news][others])
 
     def _continue(self, old: Rows, new: Rows) -> None:
         """``new`` are ``old`` seen again: one target each with the old identity and the new state."""
@@ -210,6 +211,12 @@ class ManyTracker:
         row = np.flatnonzero(t.id == track_id)
         t.confirmed[row], t.lost[row], t.missed[row] = True, False, 0
         t.last_seen_ns[row] = np.maximum(t.last_seen_ns[row], stamp_ns)
+
+    def expect(self, track_id: int, xyxy_px: ArrayLike) -> None:
+        """Tell where ``track_id``, unseen, should be at ``look_ns``: the target tracker knows more of its way."""
+        t = self._t
+        row = np.flatnonzero((t.id == track_id) & (t.missed > 0))
+        t.mean[row, :2] = kalman.box_to_centre(np.asarray(xyxy_px, np.float64).reshape(1, 4))[0, :2]
 
     def tracks(self, stamp_ns: int, now_from_look: F64, reliable: bool, size_px: tuple[int, int],
                frame_id: str = "camera_optical") -> tuple[Track, ...]:

@@ -182,6 +182,9 @@ class Tracker:
         elsewhere: then that goes its own way, and ``_relock`` decides.
         """
         self._advance(detections.stamp_ns)
+        target = self._lock.status.track
+        if target is not None and target.state is TrackState.OCCLUDED and target.stamp_ns == detections.stamp_ns:
+            self._many.expect(target.id, target.xyxy_px)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
             seen = detections.xyxy_px.astype(np.float64)
