@@ -47,8 +47,9 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
     found = estimate_two_view(a, b, focal_px, 1.0, start_px)
     if not found.candidates:
         return None
-    if found.motion is Motion.PLANE and (not waiting or found.parallax_px < PLANE_PARALLAX * start_px):
-        return None  # a plane takes more to tell its two motions apart
+    early = found.motion is Motion.PLANE and (not waiting or found.parallax_px < PLANE_PARALLAX * start_px)
+    if early and (up is None or not waiting):
+        return None  # a plane takes more to tell its two motions apart, unless one leaves it level
     adjusted: list[tuple[float, Window, F64]] = []
     for rotation, direction in found.candidates:
         window = _hypothesis(waiting, current, rotation, direction, a, b, ids, sigma_px / focal_px)
@@ -68,6 +69,8 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
             times = LEVEL_AND_STEADY_MISFIT if _turn(window) < steady else LEVEL_MISFIT
             if misfit < times * least + 0.02 and _tilt(window.points, up) < LEVEL_RAD:
                 level.append((misfit, window, rho_sigma))
+        if early and not level:
+            return None
         close = level or close
     _, window, rho_sigma = min(close, key=lambda w: _turn(w[1]))
     good = window.points[:, 2] > 0
