@@ -35,6 +35,13 @@ def test_looks_that_fit_or_see_nothing_there_decide_nothing() -> None:
     assert [fit.larger(PART, [WHOLE], SIZE_PX) for _ in range(5)] == [None] * 5
 
 
+def test_a_detection_of_a_part_is_not_taken_for_the_whole() -> None:
+    """The target, found again, still comes out from behind something, and the detector sees what is out."""
+    fit = Fit(0.3, looks=2)
+    fit.begin(of_part=True)
+    assert [fit.larger(WHOLE, [PART], SIZE_PX) for _ in range(5)] == [None] * 5 and fit.of_part
+
+
 def test_at_the_border_more_may_come_in() -> None:
     fit = Fit(0.3, looks=2)
     fit.begin(of_part=True)

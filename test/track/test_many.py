@@ -186,16 +186,30 @@ def test_pin_brings_an_identity_back_from_its_double():
     assert run.states(round(0.6 * S)) == {1: TrackState.TRACKED}
 
 
-def test_what_comes_out_piece_by_piece_gets_its_identity_back():
-    """From under a bridge a strip shows first, then half, then all: a new track is started and given back."""
+@pytest.mark.parametrize("locked", [False, True])
+def test_what_comes_out_piece_by_piece_gets_its_identity_back(locked):
+    """From under a bridge a strip shows first, then half, then all: a new track is started and given back; but whether
+    it is the operator's target, that target's own tracker judges."""
     run, ids = Run(), {}
     for k in range(60):
+        run.many.kept_id = 1 if locked and k > 10 else None
         t, x = k / 10, 20 + 60 * k / 10
         shown = min(40.0, max(0.0, x + 40 - 200))  # the bridge ends at x = 200
         box = car(x) if x + 40 < 140 else (x + 40 - shown, 100.0, x + 40, 120.0)
         boxes = [box] if x + 40 < 140 or shown > 5 else []
         ids[k] = {i for i, s in run.look(seen(t, *boxes)).items() if s is TrackState.TRACKED}
-    assert ids[10] == {1} and ids[59] == {1}
+    assert ids[10] == {1} and ids[59] == ({2} if locked else {1})
+
+
+def test_an_unseen_identity_is_expected_where_its_tracker_says():
+    run = Run()
+    for k in range(10):
+        run.look(seen(0.1 * k, car(10 + 5 * k)))
+    run.look(seen(1.0))
+    run.many.expect(1, (300, 200, 340, 220))
+    assert run.look(seen(1.1, car(300, 200)))[1] is TrackState.TRACKED
+    run.many.expect(1, (10, 10, 50, 30))  # it is seen: nothing to tell
+    assert run.look(seen(1.2, car(300, 200)))[1] is TrackState.TRACKED
 
 
 def test_identity_the_operator_locked_is_held_longer():

@@ -64,3 +64,10 @@ def test_large_things_are_looked_at_in_steps_with_about_the_same_answer() -> Non
     image = picture(RED, box)
     small = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(contrast(image, box), contrast(np.asarray(small), box / 4), atol=0.1)
+
+
+def test_how_far_off_colours_are_is_one_where_they_differ() -> None:
+    white = known(WHITE)
+    off = [white.off(picture(colour), BOX) for colour in (WHITE, (150, 150, 150), DARK)]
+    assert off[0] == 0.0 < off[1] < off[2]
+    assert white.off(picture(DARK), BOX) > 1 and white.differs(picture(DARK), BOX)

@@ -366,36 +366,6 @@ def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
     assert tracker.target.state == "LOCKED"  # seen again by both
 
 
-class _FindsAgain(_Sure):
-    """As that, but when doubted it lets go for a moment before it finds the same again."""
-
-    loose = 0
-
-    def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
-        track = super().update(frame)
-        if self.loose > 0:
-            self.loose -= 1
-            self.track = replace(track, state=TrackState.OCCLUDED, last_seen_ns=frame.stamp_ns - 1)
-        else:
-            self.track = replace(track, state=TrackState.TRACKED)
-        return self.track
-
-    def doubt(self):
-        super().doubt()
-        self.loose = 3
-
-
-def test_what_is_found_again_after_a_doubt_and_held_for_a_second_is_believed_and_not_doubted_again():
-    target = _FindsAgain()
-    runs = run_locked(Scene(), Tracker(TrackerConfig(), lambda: target), 8.0, "id",
-                      detect=lambda t: (0, 1) if t < 2.0 else (1,))
-    states = [status.state for t, status, _ in runs if t > 2.0]
-    doubted = states.index("OCCLUDED")
-    believed = states.index("LOCKED", doubted)
-    assert 15 <= believed - doubted <= 20  # a second and the moment before, at 15 frames a second
-    assert set(states[believed:]) == {"LOCKED"} and target.doubts == 1
-
-
 
 class _Rigid(_Blind):
     """A target tracker that follows the right end of the first car, 60 px farther left, in a box of one size."""

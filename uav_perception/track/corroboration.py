@@ -10,7 +10,6 @@ from ..records import F64
 REFUTED = 0.01  # odds of the looks so far, if the target were where its tracker says, below which it is not
 UNLIKELY = 0.3  # ... and below which it may be on its way elsewhere since it was last confirmed
 ELSEWHERE_ODDS = 0.1  # of one look in which the box lies on something known to be another thing
-WELL = 0.5  # overlap with a detection where the box is not sliding off
 PRIOR_AWAKE = 0.3  # how far a detector is trusted that sees none of the other things it knew
 FOUND_ODDS, FOUND_AWAKE = 0.1, 0.7  # the same two of a target that its tracker alone has just found again
 
@@ -52,13 +51,11 @@ class Corroboration:
         where others are, (M, 4) detections."""
         claim, claim_own = _overlap(box_xyxy_px[None], others)[0], _overlap(box_xyxy_px[None], own)[0]
         self.on_another = claim > 0.5 and claim > claim_own
-        overlap = _overlap(box_xyxy_px[None], seen)[0]
-        confirmed = not self.on_another and overlap > self._overlap_min
+        confirmed = not self.on_another and _overlap(box_xyxy_px[None], seen)[0] > self._overlap_min
         self._looks += 1
         if confirmed:
             self._hits += 1
-            if overlap > WELL or self._confirmed_ns is None:
-                self._confirmed_ns = stamp_ns
+            self._confirmed_ns = stamp_ns
             self._rate = self._hits / (self._looks + 2)
             self.silent, self._odds, self._awake = 0, 1.0, PRIOR_AWAKE
             self.unsure_since_ns = None

@@ -21,7 +21,6 @@ from .target import checked_start_box
 
 _STATE_OF = {TrackState.TENTATIVE: "ACQUIRING", TrackState.TRACKED: "LOCKED", TrackState.OCCLUDED: "OCCLUDED",
              TrackState.LOST: "LOST"}
-REHELD_NS = 1_000_000_000  # what is held again for so long, by what was known before the doubt, is the target
 
 
 class TargetLock:
@@ -29,8 +28,7 @@ class TargetLock:
 
     def __init__(self, make: Callable[[], TargetTracker], lost_s: float) -> None:
         self._make, self._lost_s = make, lost_s
-        self.doubted = False  # what the tracker holds is not believed until something else, or time, confirms it
-        self._let_go_ns: int | None = None  # when its tracker last held nothing, after a doubt
+        self.doubted = False  # what the tracker holds is not believed until something else confirms it
         self._tracker: TargetTracker | None = None
         self._track: Track | None = None
         self._state, self._message = "NONE", ""
@@ -72,7 +70,7 @@ class TargetLock:
             self._tracker = self._make()
         self._track = self._tracker.start(frame, box, track_id, class_id)
         self._state, self._message, self._stamp_ns = "ACQUIRING", "", frame.stamp_ns
-        self.doubted, self._let_go_ns = False, None
+        self.doubted = False
         self._seen.clear()
 
     def release(self) -> None:
@@ -92,12 +90,11 @@ class TargetLock:
         return self._state == "OCCLUDED" or (self._state == "LOST" and not self._message)
 
     def doubt(self) -> None:
-        """What its tracker holds is not the target: OCCLUDED until something else confirms what it finds again, or
-        it holds that for long."""
+        """What its tracker holds is not the target: OCCLUDED until something else confirms it."""
         if self._tracker is not None and self._track is not None and self._state in ("ACQUIRING", "LOCKED"):
             self._tracker.doubt()
             self._track, self._state = replace(self._track, state=TrackState.OCCLUDED), "OCCLUDED"
-            self.doubted, self._let_go_ns = True, None
+            self.doubted = True
 
     def believe(self, until_ns: int | None) -> None:
         """Until when others saw the target where its tracker sees it, if they do not any more."""
@@ -136,12 +133,8 @@ class TargetLock:
             track = replace(track, state=TrackState.OCCLUDED)  # LOCKED means: in this image
         if track.state is TrackState.TRACKED:
             self._seen.append(track)
-            held_ns = 0 if self._let_go_ns is None else frame.stamp_ns - self._let_go_ns
-            self.doubted = self.doubted and held_ns < REHELD_NS
             if self.doubted:
                 gone = frame.stamp_ns - self._track.last_seen_ns > self._lost_s * 1e9
                 track = replace(track, state=TrackState.LOST if gone else TrackState.OCCLUDED,
                                 last_seen_ns=self._track.last_seen_ns)
-        else:  # what it holds from here on it has found anew
-            self._let_go_ns = frame.stamp_ns
         self._track, self._state, self._message = track, _STATE_OF[track.state], ""

@@ -79,15 +79,11 @@ class Tracker:
         self._many.kept_id = self._lock.track_id if unseen_s < self._c.relock_max_s else None
         before = self._beside_lock(frame.stamp_ns)
         known, searched, seen_ns = self._identities(before), self._lock.searching, self._lock.last_seen_ns
-        doubted = self._lock.doubted
         carried = self._carried(usable, frame)
         self._lock.update(frame, carried, known[1], self._newcomers(before),
                           step if self._c.camera_motion else None)
         if searched and self._lock.status.state == "LOCKED":
-            if doubted:  # and held nevertheless: the detector's silence says nothing of it
-                self._corroboration.start()
-            else:
-                self._corroboration.found_again(seen_ns)
+            self._corroboration.found_again(seen_ns)
             self._fit.begin(True)
         if usable is not None:
             if usable.stamp_ns != frame.stamp_ns:
@@ -183,7 +179,8 @@ class Tracker:
         """
         self._advance(detections.stamp_ns)
         target = self._lock.status.track
-        if target is not None and target.state is TrackState.OCCLUDED and target.stamp_ns == detections.stamp_ns:
+        hidden = target is not None and target.state is TrackState.OCCLUDED and not self._lock.doubted
+        if hidden and target is not None and target.stamp_ns == detections.stamp_ns:
             self._many.expect(target.id, target.xyxy_px)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
