@@ -366,7 +366,6 @@ def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
     assert tracker.target.state == "LOCKED"  # seen again by both
 
 
-
 class _Rigid(_Blind):
     """A target tracker that follows the right end of the first car, 60 px farther left, in a box of one size."""
 

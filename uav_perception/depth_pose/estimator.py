@@ -104,8 +104,7 @@ class DepthPose:
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
-        asked = height_agl_m is not None or self.config.expect_level  # else nothing uses it
-        ground = self.ground_below(step.cur_xy, step.rho, step.rho_sigma) if asked else None
+        ground = self.ground_below(step.cur_xy, step.rho, step.rho_sigma, height_agl_m)
         depth_run, depth_valid = self._dense(disparity, step, ground, camera, small_camera)
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
@@ -217,9 +216,12 @@ class DepthPose:
 
     # -- depth and scale -------------------------------------------------------------------------------------------
 
-    def ground_below(self, xy: F64, rho: F64, sigma: F64) -> Plane | None:
+    def ground_below(self, xy: F64, rho: F64, sigma: F64, height_agl_m: float | None) -> Plane | None:
         """The ground, in run units, where points that are known well lie on it: ``xy`` (N, 2) normalised, inverse depth
-        ``rho`` (N,), 0 = unknown, and its standard deviation ``sigma`` (N,)."""
+        ``rho`` (N,), 0 = unknown, and its standard deviation ``sigma`` (N,). None where neither a height nor the
+        mounting is known, for then nothing uses it."""
+        if height_agl_m is None and not self.config.expect_level:
+            return None
         known = (rho > 0) & (sigma < 0.15 * rho)
         points = np.column_stack([xy, np.ones(len(xy))])[known] / rho[known, None]
         return fit_ground(points, self._up, tilt_max_rad=np.radians(self.config.ground_tilt_max_deg))

@@ -29,6 +29,7 @@ KNOWN_SHARE = 0.3  # of the points, that must lie on ground that is told
 ON_GROUND = 0.12  # log distance from the plane, one standard deviation, within which a shape is that plane
 CONTRAST = 0.4  # as much for the network's own contrast as points that spread by this squared
 AGREE = 0.075  # log distance of points from a shape up to which they agree with it
+MISTAKEN = 0.2, 0.8  # of the points that look as if on the ground and are not: looks count for less, and for nothing
 FRIENDS, FRIENDS_ALONE = 8.0, 4.0  # so many points together are believed against the network, against the plane alone
 
 
@@ -92,7 +93,7 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
     fields = _spread(np.column_stack([off, off, looks - lying]), uv, weight[:, None] * kinds,
                      (max(4, h // 4), max(4, w // 4)), reach)
     lower, upper, mistaken = (_enlarged(np.ascontiguousarray(fields[..., k]), h, w) for k in range(3))
-    level = level * np.clip((0.8 - mistaken) / 0.6, 0, 1)
+    level = level * np.clip((MISTAKEN[1] - mistaken) / (MISTAKEN[1] - MISTAKEN[0]), 0, 1)
     return np.asarray(np.exp(drawn + level * lower + (1 - level) * upper), np.float32)
 
 

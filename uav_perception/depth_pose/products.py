@@ -1,4 +1,4 @@
-"""What others make use of: point cloud, obstacle sectors, rigid flow, velocities of tracked objects."""
+"""What others make use of: point cloud, obstacle sectors, rigid flow."""
 
 from __future__ import annotations
 

@@ -143,9 +143,9 @@ def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
 def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) -> None:
     """Ground, and metres where they were known, anew from the smoothed points, in place."""
     for s in sightings:
-        ground = stage.ground_below(s.points[:, :2], s.points[:, 2], s.points[:, 3])
-        s.ground = stage.told(ground, camera)
         height = s.height_agl_m
+        ground = stage.ground_below(s.points[:, :2], s.points[:, 2], s.points[:, 3], height)
+        s.ground = stage.told(ground, camera)
         if s.metres_per_unit is not None and ground is not None and height is not None and 0 < height < np.inf:
             s.metres_per_unit = height / ground.height
 

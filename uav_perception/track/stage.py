@@ -179,8 +179,8 @@ class Tracker:
         """
         self._advance(detections.stamp_ns)
         target = self._lock.status.track
-        hidden = target is not None and target.state is TrackState.OCCLUDED and not self._lock.doubted
-        if hidden and target is not None and target.stamp_ns == detections.stamp_ns:
+        if (target is not None and target.state is TrackState.OCCLUDED and not self._lock.doubted
+                and target.stamp_ns == detections.stamp_ns):
             self._many.expect(target.id, target.xyxy_px)
         locked = self._lock.at(detections.stamp_ns)
         if locked is not None:
@@ -251,13 +251,12 @@ class Tracker:
                   and self._corroboration.silent >= self._c.relock_looks
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
         if searching or astray:
-            self._show(frame, track.xyxy_px, track)
-            self._fit.begin(True)
+            self._show(frame, track.xyxy_px, track, of_part=True)
 
-    def _show(self, frame: Frame, box_xyxy_px: ArrayLike, track: Track) -> None:
-        """The locked target is in this box."""
+    def _show(self, frame: Frame, box_xyxy_px: ArrayLike, track: Track, of_part: bool) -> None:
+        """The locked target is in this box, or a part of it, perhaps."""
         self._corroboration.restart()
-        self._fit.begin(near_border(box_xyxy_px, _size_px(frame)))
+        self._fit.begin(of_part)
         with contextlib.suppress(InputError):  # hardly inside the image: wait for more of it
             self._lock.start(frame, box_xyxy_px, track.id, track.class_id)
 
@@ -267,7 +266,7 @@ class Tracker:
         if seen is not None and status.state == "LOCKED" and status.track is not None:
             whole = self._fit.larger(status.track.xyxy_px, seen.xyxy_px, _size_px(frame))
             if whole is not None:
-                self._show(frame, whole, status.track)
+                self._show(frame, whole, status.track, of_part=near_border(whole, _size_px(frame)))
 
     def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
         """The locked target as its own tracker sees it, the others as they are."""
