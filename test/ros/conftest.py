@@ -172,6 +172,11 @@ class Client:
         assert self.until(future.done, seconds), f"no answer from {name}"
         return future.result()
 
+    def destroy(self, publisher) -> None:
+        """On the executor's thread: rclpy's wait sets do not bear a publisher that ends while they are filled."""
+        task = self._executor.create_task(self.node.destroy_publisher, publisher)
+        assert self.until(task.done, 10.0), "the executor's thread has ended"
+
     def diagnostics(self, node: str) -> list:
         """What a node has said about itself, oldest first."""
         return [s for m in self.heard["/diagnostics"] for s in m.status if s.name == node]

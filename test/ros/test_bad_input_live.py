@@ -177,7 +177,7 @@ def test_another_quality_of_service_is_said_with_its_remedy(processes, client, m
         return any("qos_overrides./" in s.message and s.level == b"\1" for s in client.diagnostics("strict/detector"))
 
     assert client.until(said, 30), process.log.read_text()
-    client.node.destroy_publisher(images)
+    client.destroy(images)
     assert processes.end(process)[0] == 0
 
 

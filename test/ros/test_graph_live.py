@@ -204,7 +204,7 @@ def test_autopilot_hears_of_obstacles(graph, client, autopilot):
 
     assert client.until(heard)
     assert list(autopilot.last("OBSTACLE_DISTANCE").distances[:2]) == [400, 65535]
-    client.node.destroy_publisher(publisher)
+    client.destroy(publisher)
 
 
 def test_ground_station_selects_and_stops_over_the_link(graph, client, autopilot):
