@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from uav_perception.track.camera_motion import CameraMotion, CameraStep, MotionHistory
+from uav_perception.track.camera_motion import CameraMotion, CameraStep, MotionHistory, local, mapped
 
 RNG = np.random.default_rng(0)
 WORLD = cv2.GaussianBlur(RNG.integers(0, 255, (900, 1200, 3)).astype(np.uint8), (0, 0), 2.5)
@@ -80,6 +80,29 @@ def test_frozen_picture_is_no_motion():
     camera.step(view(BASE), NOTHING)
     step = camera.step(view(BASE), NOTHING)
     assert step.reliable and worst_px(step.cur_from_prev, np.eye(3)) < 0.05
+
+
+@given(st.floats(-6, 6), st.floats(-6, 6), st.floats(-0.2, 0.2), st.floats(0.5, 1.5), st.floats(100, 540),
+       st.floats(220, 460))
+@settings(max_examples=60)
+def test_what_a_homography_does_near_a_place(ahead_m, aside_m, turn, pitch, x_px, y_px):
+    """The camera flies over level ground, 30 m high: small steps by finite differences, sizes by depth."""
+    K = np.array([[500, 0, 320.0], [0, 500, 240], [0, 0, 1]])
+    down, turning = (cv2.Rodrigues(np.array(r))[0] for r in ([pitch - np.pi / 2, 0, 0], [0, turn, 0]))
+    normal = down @ [0, 0, 1.0]  # of the ground in the camera's frame (x right, y down, z ahead): away from the camera
+    shift = -turning @ down @ [aside_m, ahead_m, 0]
+    H = K @ (turning + np.outer(shift, normal) / 30) @ np.linalg.inv(K)
+    ray = np.linalg.inv(K) @ [x_px, y_px, 1]
+    assume(normal @ ray > 0.2)
+    here = 30 / (normal @ ray) * ray
+    there = turning @ here + shift
+    assume(there[2] > 5)
+    (place,), (steps,), (larger,) = local(H / H[2, 2], np.array([[x_px, y_px]]))
+    np.testing.assert_allclose(place, (K @ there / there[2])[:2], rtol=1e-6, atol=1e-6)
+    assert larger == pytest.approx(here[2] / there[2], rel=1e-6)
+    around = np.array([[x_px, y_px]]) + 1e-3 * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    to = mapped(H, around)
+    np.testing.assert_allclose(steps.T, [(to[0] - to[1]) / 2e-3, (to[2] - to[3]) / 2e-3], rtol=1e-4, atol=1e-6)
 
 
 def history(shifts: list[float], reliable: bool = True) -> MotionHistory:

@@ -12,7 +12,7 @@ from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers
 from uav_perception.track.paint import Paint
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
-from uav_perception.track.sought import SLOWS_S, Sought
+from uav_perception.track.sought import Sought
 
 SIZE, STEP_S = np.array([40.0, 24.0]), 0.1
 START, VELOCITY = np.array([200.0, 200.0]), np.array([60.0, 0.0])
@@ -31,8 +31,7 @@ class Sees(BoxRefinement):
 
 def sought(t, velocity=VELOCITY):
     """A target last seen at START with this velocity, t seconds ago, predicted as the target tracker does it."""
-    gone_px = velocity * SLOWS_S * (1 - np.exp(-t / SLOWS_S))
-    return Sought(START + gone_px, SIZE, velocity * np.exp(-t / SLOWS_S), t)
+    return Sought(START + velocity * t, SIZE, velocity, t)
 
 
 def newcomer(centre, velocity, track_id=7, size=SIZE):

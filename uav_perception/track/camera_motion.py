@@ -141,6 +141,16 @@ def mapped(H: F64, points: Points | F64) -> F64:
     return np.asarray(q[:, :2] / q[:, 2:])
 
 
+def local(H: F64, places: F64) -> tuple[F64, F64, F64]:
+    """Where a homography (3, 3) takes ``places`` (N, 2); (N, 2, 2) what it does to small steps there; and (N,) by what
+    share things become larger there that stand on a plane whose distance from the camera stays: as 1 / their depth,
+    while the plane's area goes as its cube."""
+    q = places @ H[:, :2].T + H[:, 2]
+    there = q[:, :2] / q[:, 2:]
+    steps = (H[:2, :2] - there[:, :, None] * H[2, :2]) / q[:, 2, None, None]
+    return there, steps, np.cbrt(np.abs(np.linalg.det(steps)))
+
+
 def _followed(previous: U8, grey: U8, points: Points, guess: F64) -> tuple[Points, Points]:
     """Those of the points that were found again, starting where ``guess`` (3, 3) takes them, and where they are."""
     if len(points) < 8:

@@ -18,6 +18,7 @@ from ..geometry import box_iou
 from ..records import Detections, Frame, Track, TrackState
 from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .candidate import Candidate
+from .expected import Expected
 from .newcomers import Newcomers, strays
 from .pyramid import Pyramid
 from .refine import BoxRefinement
@@ -25,9 +26,8 @@ from .regain import Regain, moving_places
 from .regressions import Regressions
 from .search import Confidence, Peak, peak_quality, places_to_search, reach_sizes
 from .shape import Shape
-from .sought import ASTRAY, SLOWS_S, Sought
+from .sought import ASTRAY, Sought
 from .target import TargetTrack, checked_start_box, same_picture
-from .trail import Trail
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -44,13 +44,15 @@ UNSETTLED_NS = 1_000_000_000  # since it was found again, in which it may: what 
 
 @dataclass(frozen=True)
 class Sight:
-    """A place in this frame that looks like the target; ``quality`` 0..1; ``vouched`` for by the refinement alone."""
+    """A place in this frame that looks like the target; ``quality`` 0..1; ``vouched`` for by the refinement alone;
+    ``shown`` (w, h) px: so much of it the refinement sees, where it was asked."""
 
     centre: F64
     size: F64
     peak: Peak
     quality: float
     vouched: bool = False
+    shown: F64 | None = None
 
 
 class LsartTracker:
@@ -72,18 +74,15 @@ class LsartTracker:
         if self._camera:
             self._camera.step(frame.image, box[None])
         self._confidence = Confidence(c)
-        self._velocity = np.zeros(2)  # px/s against the background
-        self._trail = Trail()
+        self._expected = Expected(self._centre, self._size, np.zeros(2))
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
         self._settled_ns = frame.stamp_ns
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
-        self._usual = self._size  # of the box of late: what slides behind something seems to shrink
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
         self._candidate = Candidate()
         self._believed_ns: int | None = None  # when others last saw it where it was seen here, if no longer
-        self._anchor = self._centre, self._size  # as of the last evidence, moved on with the prediction
         self._regain = Regain(self._refinement) if self._refinement else None
         self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
         if self._refinement:
@@ -103,6 +102,7 @@ class LsartTracker:
         if not self._out.accepts(frame) or blank or same_picture(image, before):
             return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
+        self._now_ns = frame.stamp_ns
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
@@ -137,7 +137,7 @@ class LsartTracker:
     def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike) -> Track:
         """The target is in this box, and looks as it looks now."""
         track = self.start(frame, box_xyxy_px, self._out.track.id, self._out.track.class_id)
-        self._velocity = np.asarray(velocity_px_s, np.float64)
+        self._expected.velocity = np.asarray(velocity_px_s, np.float64)
         self._settled_ns += UNSETTLED_NS
         return track
 
@@ -145,12 +145,12 @@ class LsartTracker:
                 stamp_ns: int) -> Sight | None:
         """The unseen target where the regression does not know it: see ``regain``. This is dear, so it is done in every
         other frame until there is a candidate."""
-        sought = replace(self._sought(stamp_ns), centre=self._centre, size=self._size)
+        sought = self._sought(stamp_ns)
         if self._regain is None or sought.unseen_s < HIDING_S or not (self._candidate.there or self._unseen % 2):
             return None
         moving = moving_places(before, picture.image, step.cur_from_prev, sought) if step.reliable else []
         known = np.zeros((0, 4)) if others is None else np.asarray(others, np.float64)
-        found = self._regain.found(picture, sought, moving, known)
+        found = self._regain.found(picture, sought, self._centre, moving, known)
         if found is None:
             return None
         return Sight(found.centre, found.size, Peak((0.0, 0.0), 0.0, 0.0), self._config.quality_regain, vouched=True)
@@ -159,24 +159,21 @@ class LsartTracker:
         """``sight`` of an unseen target as far as it is one. A candidate that is gone leaves the prediction alone."""
         was = self._candidate.there
         if sight is not None:
-            velocity = self._velocity + (sight.centre - self._centre) / dt_s
-            evidence = self._candidate.seen(self._sought(stamp_ns), sight.centre, velocity, dt_s)
+            velocity = self._expected.velocity + (sight.centre - self._centre) / dt_s
+            shown = sight.size if sight.shown is None else sight.shown
+            evidence = self._candidate.seen(self._sought(stamp_ns), sight.centre, shown, velocity, dt_s)
             sight = None if evidence is None else sight if evidence else replace(sight, quality=0.0)
         if sight is None:
             self._candidate.forget()
             if was:
-                self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
+                self._as_expected()
         self._renewed = sight is not None and sight.vouched
         return sight
 
     def _take(self, picture: Pyramid, velocity: F64 | None, stamp_ns: int) -> None:
         """Go on from a frame that shows the target well: its place, its looks, its ``velocity`` (px/s over ground)."""
-        if velocity is not None:
-            self._velocity = self._velocity + max(0.15, 1 / self._sights) * (velocity - self._velocity)
-        self._anchor = self._centre, self._size
         shown = self._size if self._shown is None else self._shown[2:] - self._shown[:2]
-        self._trail.add(stamp_ns, self._centre, shown)
-        self._usual = self._usual + 0.1 * (shown - self._usual)
+        self._expected.seen(stamp_ns, self._centre, shown, velocity, max(0.15, 1 / self._sights))
         if self._frames % self._config.learn_every == 0 and self._inside(self._box) > 0.9:
             self._learn(picture)
 
@@ -199,7 +196,7 @@ class LsartTracker:
 
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""
-        return Sought(*self._anchor, self._velocity, (stamp_ns - self._out.track.last_seen_ns) * 1e-9)
+        return self._expected.sought((stamp_ns - self._out.track.last_seen_ns) * 1e-9)
 
     @property
     def _box(self) -> F64:
@@ -219,11 +216,9 @@ class LsartTracker:
         state = self._confidence.step(quality, unseen_s)
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             if self._unseen:  # found again, where the next search begins
-                if self._candidate.there:
-                    self._velocity = self._candidate.way
+                self._expected.found(self._centre, self._candidate.way if self._candidate.there else None)
                 if self._renewed and self._inside(self._box) > 0.9:
-                    return self._begin_anew(frame, self._box, self._velocity)
-                self._anchor = self._centre, self._size
+                    return self._begin_anew(frame, self._box, self._expected.velocity)
                 self._settled_ns = frame.stamp_ns + UNSETTLED_NS
                 if self._newcomers:
                     self._newcomers.forget()
@@ -241,20 +236,17 @@ class LsartTracker:
         """The target is out of sight: where it would be had it gone on as it did before it was being covered."""
         if self._believed_ns is not None:
             self._out.unseen_since(self._believed_ns)
-        way = self._trail.before(self._out.track.last_seen_ns)
-        if way is not None:
-            self._velocity, self._usual = way.velocity, way.size
-            self._anchor = way.place + way.velocity * (stamp_ns - way.stamp_ns) * 1e-9, self._anchor[1]
-        self._centre, self._size = np.clip(self._anchor[0], 0, self._image_size), self._usual.copy()
+        self._expected.lost(self._out.track.last_seen_ns, stamp_ns)
+        self._as_expected()
+
+    def _as_expected(self) -> None:
+        self._centre, self._size = np.clip(self._expected.place, 0, self._image_size), self._expected.size.copy()
 
     def _resize(self, size: F64) -> None:
         """The stream changed its resolution: the box keeps its share of the picture."""
         ratio = size / self._image_size
         self._centre, self._size, self._image_size = self._centre * ratio, self._size * ratio, size
-        self._anchor = self._anchor[0] * ratio, self._anchor[1] * ratio
-        self._usual = self._usual * ratio
-        self._trail = Trail()
-        self._velocity = self._velocity * ratio
+        self._expected.resize(ratio)
 
     def _predict(self, image: U8, dt_s: float, camera: CameraStep | None) -> tuple[F64, CameraStep]:
         """Move the box with the background, and on with the target's own velocity.
@@ -266,12 +258,9 @@ class LsartTracker:
         if self._camera:
             step = self._camera.step(image, self._box[None]) if camera is None else camera
             if step.reliable:
-                self._trail.carry(step.cur_from_prev)
-                carried, anchor = mapped(step.cur_from_prev, np.stack([self._centre, self._anchor[0]]))
-                self._centre = carried + self._velocity * dt_s
-                self._anchor = anchor + self._velocity * dt_s, self._anchor[1]
-        if self._unseen:
-            self._velocity = self._velocity * np.exp(-dt_s / SLOWS_S)
+                carried = mapped(step.cur_from_prev, self._centre[None])[0]
+                way_px, share = self._expected.move(step.cur_from_prev, dt_s, bool(self._unseen))
+                self._centre, self._size = carried + way_px, self._size * share
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, step
 
@@ -294,7 +283,7 @@ class LsartTracker:
                 found.append(sight)
         best = max(found, key=lambda s: s.peak.value, default=None)
         if self._unseen:
-            return best if best is not None and self._present(picture, best) else None
+            return None if best is None else self._present(picture, best)
         doubtful = best is None or best.quality < self._config.quality_min
         return (self._vouched(picture, sight, others) or best) if doubtful else best
 
@@ -313,14 +302,16 @@ class LsartTracker:
             return None
         return replace(sight, centre=measured.centre, quality=self._config.quality_min, vouched=True)
 
-    def _present(self, picture: Pyramid, sight: Sight) -> bool:
-        """Whether the refinement, too, sees the target there, which tells background from things better than peaks do,
-        and it is not plainly of another colour."""
+    def _present(self, picture: Pyramid, sight: Sight) -> Sight | None:
+        """``sight``, where the refinement, too, sees the target there, which tells background from things better than
+        peaks do, and it is not plainly of another colour."""
         if self._refinement is None or self._regain is None:
-            return True
+            return sight
         measured = self._refinement.measure(picture, sight.centre, sight.size)
-        return (measured is not None and measured.present >= self._config.refine_regain
-                and not self._regain.paint.differs(picture.image, measured.edges))
+        if (measured is None or measured.present < self._config.refine_regain
+                or self._regain.paint.differs(picture.image, measured.edges)):
+            return None
+        return replace(sight, shown=measured.edges[2:] - measured.edges[:2])
 
     def _believable(self, sight: Sight, distance: float, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""
@@ -329,7 +320,7 @@ class LsartTracker:
         outside = ((centre < 0) | (centre > self._image_size)).any()
         if sight.peak.value < self._level * min(share, SURE_SHARE) or outside:
             return False
-        if self._unseen and sight.quality < c.quality_regain:
+        if self._unseen and (sight.quality < c.quality_regain or self._sought(self._now_ns).off(centre) > ASTRAY):
             return False
         if others is not None and (self._unseen or distance > 0.5):
             box = np.concatenate([centre - sight.size / 2, centre + sight.size / 2])

@@ -9,20 +9,21 @@ from numpy.typing import ArrayLike
 
 from ..records import F64
 from .search import REACH
+from .trail import gone
 
 ASTRAY = 2.0  # what is farther off its way is not the target, whatever it looks like
-SLOWS_S = 8.0  # an unseen target's velocity is trusted a factor e less after so long
 
 
 @dataclass(frozen=True)
 class Sought:
     """The target is predicted at ``centre`` px, of ``size`` (w, h) px, after ``unseen_s`` s with ``velocity`` px/s
-    against the background."""
+    against the background, while it ``recedes`` by so much a second (see ``trail``)."""
 
     centre: F64
     size: F64
     velocity: F64
     unseen_s: float
+    recedes: float = 0.0
 
     @property
     def side_px(self) -> float:
@@ -37,15 +38,19 @@ class Sought:
         """Distance of a place, px, from where the target is predicted, as a share of its reach."""
         return float(np.linalg.norm(place - self.centre)) / (self.reach * self.side_px)
 
+    def off(self, place: F64) -> float:
+        """0..4: how far a place is from where the target is predicted, in target sizes, a longer time excusing more."""
+        return self._excused(place - self.centre)
+
     def astray(self, place: F64, velocity_px_s: ArrayLike) -> float:
         """0..4: how far a place is from where the target would be that changed its velocity evenly from what it was to
-        ``velocity_px_s`` (against the background), in target sizes, a longer time excusing more."""
-        t = self.unseen_s
-        velocity = self.velocity * np.exp(t / SLOWS_S)  # when it was last seen
-        predicted = velocity * SLOWS_S * (1 - np.exp(-t / SLOWS_S))
-        way = place - (self.centre - predicted)
-        off = float(np.linalg.norm(way - t * (velocity + velocity_px_s) / 2)) / self.side_px
-        return min(off / (0.5 + 0.5 * t), 4.0)
+        ``velocity_px_s`` (against the background), in the same measure."""
+        back, velocity, _, _ = gone(self.velocity, self.recedes, -self.unseen_s)  # to where it was last seen
+        turned = place - (self.centre + back) - self.unseen_s * (velocity + np.asarray(velocity_px_s, np.float64)) / 2
+        return self._excused(turned)
+
+    def _excused(self, way_px: F64) -> float:
+        return min(float(np.linalg.norm(way_px)) / self.side_px / (0.5 + 0.5 * self.unseen_s), 4.0)
 
 
 @dataclass(frozen=True)
