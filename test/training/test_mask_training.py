@@ -13,7 +13,7 @@ from training.mask.export import export  # noqa: E402
 from training.mask.flights import PICTURES, Clip, read  # noqa: E402
 from training.mask.network import CHANNELS, MaskNet  # noqa: E402
 from training.mask.samples import FIRST, WIDTHS_PX, sample  # noqa: E402
-from training.mask.start import go_on_from  # noqa: E402
+from training.mask.start import blended, go_on_from, stored  # noqa: E402
 from training.mask.train import CROP, Data, Plan, Trainer, loss, overlap  # noqa: E402
 from uav_perception.depth_pose.motion_mask import MaskNetwork  # noqa: E402
 from uav_perception.detect.detector import own_model  # noqa: E402
@@ -129,6 +129,25 @@ def test_training_goes_on_from_what_was_exported(tmp_path: Path) -> None:
         wanted = model.model.eval()(seen)
         torch.testing.assert_close(again(seen), wanted, atol=1e-2, rtol=1e-2)  # normalised by these pictures
         torch.testing.assert_close(again.eval()(seen), wanted, atol=1e-2, rtol=1e-2)  # and as it will be in flight
+
+
+def test_a_blend_lies_between_what_was_learnt_and_what_it_began_from(tmp_path: Path) -> None:
+    trainer, some = Trainer(Plan("", batch=2, warmup=0, steps=6)), data()
+    for _ in range(3):
+        trainer.step(some)
+    export(trainer.model, tmp_path / "before.onnx", {})
+    before = stored(tmp_path / "before.onnx")
+    for _ in range(3):
+        trainer.step(some)
+    seen = some.crops(8, np.random.default_rng(0))[0]
+    with torch.no_grad():
+        wanted = trainer.model.eval()(seen)
+        torch.testing.assert_close(blended(trainer.model, before, 1.0, seen).eval()(seen), wanted, atol=1e-2, rtol=1e-2)
+    export(blended(trainer.model, before, 0.25, seen), tmp_path / "mixed.onnx", {})
+    export(trainer.model, tmp_path / "after.onnx", {})
+    after, mixed = (stored(tmp_path / name) for name in ("after.onnx", "mixed.onnx"))
+    for (a, _), (b, _), (c, _) in zip(before, after, mixed, strict=True):
+        torch.testing.assert_close(c, 0.75 * a + 0.25 * b, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("file, says", [(b"no", "ONNX"), (None, "another network")])

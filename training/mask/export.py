@@ -30,11 +30,13 @@ def export(model: MaskNet, path: Path, training: dict[str, Any]) -> float:
 
 def write_card(path: Path, summary: dict[str, Any], plan: Plan) -> None:
     """Write the card of one run."""
+    between = f" {plan.blend:g} of it was learnt so, the rest is the network it went on from." if plan.start else ""
     path.write_text(f"""# Mask of what moves: model card
 
 A U-Net on the differences of a picture to three earlier ones, warped by depth and camera motion, and on the dense flow
 that is left to the newest of them.
 {summary['parameters'] / 1e6:.2f} M parameters. Trained for {plan.steps} steps of {plan.batch} crops, seed {plan.seed},
 on {plan.flights} short flights of this project's simulator (Apache-2.0), every tenth of them held out: IoU there
-{summary['iou']:.3f}.
+{summary['iou']:.3f}.{between}
 """)
+

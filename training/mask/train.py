@@ -23,7 +23,7 @@ from uav_perception.records import F64, U8
 from .flights import PICTURES, read, rendered
 from .network import MaskNet
 from .samples import FIRST, sample
-from .start import go_on_from
+from .start import blended, go_on_from, stored
 
 SAVE_EVERY = 100
 CROP = (160, 192)  # rows, cols: few things in each, so that a walker counts
@@ -39,6 +39,7 @@ class Plan:
     out: str = "training/runs/mask"
     flights: int = 400
     start: str = ""  # an exported mask network to go on from
+    blend: float = 1.0  # share of what was learnt in the result; the rest is the start's
     steps: int = 2000
     batch: int = 12
     rate: float = 3e-3
@@ -146,8 +147,14 @@ def train(plan: Plan) -> tuple[MaskNet, list[dict[str, float]]]:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     data, kept = read_data(plan)
     trainer = Trainer(plan)
+    some = data.crops(4 * plan.batch, np.random.default_rng(plan.seed))[0]
     if plan.start and not checkpoint.exists():
-        go_on_from(Path(plan.start), trainer.model, data.crops(4 * plan.batch, np.random.default_rng(plan.seed))[0])
+        go_on_from(Path(plan.start), trainer.model, some)
         trainer.average = copy.deepcopy(trainer.model)
-    return trainer.to_the_end(lambda: trainer.step(data), lambda: {"iou": round(overlap(trainer.average, kept), 4)},
-                              checkpoint, plan.validate_every, SAVE_EVERY)
+    model, history = trainer.to_the_end(lambda: trainer.step(data),
+                                        lambda: {"iou": round(overlap(trainer.average, kept), 4)},
+                                        checkpoint, plan.validate_every, SAVE_EVERY)
+    if plan.start and plan.blend < 1:
+        model = blended(model, stored(Path(plan.start)), plan.blend, some)
+        history.append({"step": plan.steps, "iou": round(overlap(model, kept), 4)})
+    return model, history
