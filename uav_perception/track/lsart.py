@@ -77,7 +77,7 @@ class LsartTracker:
         self._expected = Expected(self._centre, self._size, np.zeros(2))
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
-        self._settled_ns = frame.stamp_ns
+        self._settled_ns = self._now_ns = frame.stamp_ns
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
