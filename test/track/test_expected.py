@@ -72,3 +72,22 @@ def test_what_is_seen_again_goes_on_as_it_is_seen():
     expected.resize(np.array([2.0, 0.5]))
     np.testing.assert_allclose(expected.place, [630, 105.5])
     np.testing.assert_allclose(expected.velocity, [-10, 0.5])
+
+
+def test_what_came_towards_the_camera_and_is_hidden_for_long_stays_a_place():
+    """It would have passed the camera before it is said to be lost; then the camera turns, for minutes."""
+    expected = Expected(np.array([300.0, 200.0]), np.array([40.0, 30.0]), np.array([20.0, 0.0]))
+    for k in range(-30, 1):
+        nearness = 1 - 0.4 * k * STEP_S
+        expected.seen(round(k * STEP_S * 1e9), np.array([300.0 + 60 * k * STEP_S * nearness, 200]),
+                      np.array([40.0, 30.0]) / nearness, None, 0.3)
+    expected.lost(0, 4_000_000_000)
+    assert (expected.size > 0).all()
+    turning = np.array([[1, 0.02, 9.0], [-0.02, 1, 5.0], [3e-5, 0, 1]])
+    for _ in range(6000):
+        expected.move(turning, STEP_S, unseen=True)
+    sought = expected.sought(300.0)
+    assert np.isfinite([*sought.centre, *sought.size, *sought.velocity]).all() and (sought.size > 0).all()
+    assert 0 <= sought.astray(np.array([320.0, 240.0]), np.zeros(2)) <= 4
+    expected.lost(0, 4_000_000_000)
+    assert np.isfinite([*expected.place, *expected.size]).all()

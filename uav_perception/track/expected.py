@@ -10,6 +10,7 @@ from .sought import Sought
 from .trail import Trail, gone
 
 SIDES_PX = (6.0, 2000.0)  # nothing is expected to get smaller or larger on its way
+FAR_PX = 1e4  # nor farther outside the picture
 NEWEST = 0.1  # share of the newest size in the usual one
 
 
@@ -35,7 +36,7 @@ class Expected:
             self.velocity, self._recedes = velocity, recedes
         else:  # it would pass the camera, or is as good as gone
             way_px, self._recedes, share = self.velocity * dt_s, 0.0, 1.0
-        self.place, self.size = self.place + way_px, self.size * share
+        self.place, self.size = np.clip(self.place + way_px, -FAR_PX, FAR_PX), self.size * share
         return way_px, share
 
     def seen(self, stamp_ns: int, place: F64, size: F64, velocity: F64 | None, newest: float) -> None:

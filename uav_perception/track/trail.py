@@ -26,10 +26,13 @@ COVERED = 0.9  # share of its length to its width of before, from which on a tar
 WHOLE_NS = 400_000_000  # that it must have been seen before
 
 
+NEAREST = 0.05  # share of its distance to which nothing comes nearer
+
+
 def gone(velocity: F64, recedes: float, t_s: float) -> tuple[F64, F64, float, float]:
     """``t_s`` later (or, where negative, earlier): the displacement px, the velocity px/s and by how much it recedes
-    1/s then, and the share of its size."""
-    share = 1.0 / (1.0 + recedes * t_s)
+    1/s then, and by what its size is multiplied."""
+    share = 1.0 / max(1.0 + recedes * t_s, NEAREST)
     return velocity * t_s * share, velocity * share**2, recedes * share, share
 
 
@@ -76,7 +79,7 @@ class Trail:
         end = 1 + int(whole[-1]) if len(whole) else end
         begin = int(np.searchsorted(self._stamps_ns[:end], self._stamps_ns[end - 1] - BASE_NS))
         t_s = (self._stamps_ns[begin:end] - self._stamps_ns[end - 1]) * 1e-9
-        if t_s[0] > -0.1:
+        if t_s[0] > -0.1 or not np.isfinite(self._places[begin:end]).all():
             return None
         sides = grown[begin:end].max(axis=1) * np.sqrt(self._sizes[0].prod())
         place, velocity, recedes = _evenly(t_s, self._places[begin:end], sides)
