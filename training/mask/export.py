@@ -39,4 +39,3 @@ that is left to the newest of them.
 on {plan.flights} short flights of this project's simulator (Apache-2.0), every tenth of them held out: IoU there
 {summary['iou']:.3f}.{between}
 """)
-

@@ -77,7 +77,7 @@ class LsartTracker:
         self._expected = Expected(self._centre, self._size, np.zeros(2))
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
-        self._settled_ns = self._now_ns = frame.stamp_ns
+        self._settled_ns = frame.stamp_ns
         self._previous, picture = frame.image, Pyramid(frame.image)
         self._shown: F64 | None = None  # the refined box of this frame
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
@@ -102,14 +102,13 @@ class LsartTracker:
         if not self._out.accepts(frame) or blank or same_picture(image, before):
             return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
-        self._now_ns = frame.stamp_ns
         dt_s = (frame.stamp_ns - last_ns) * 1e-9
         carried, step = self._predict(image, dt_s, camera)
         picture = Pyramid(image)
         if newcomers and self._newcomers is not None and others_xyxy_px is not None:
             dismissed = self._newcomers.dismissed(newcomers)
             others_xyxy_px = np.array([*np.asarray(others_xyxy_px), *dismissed]).reshape(-1, 4)
-        sight = self._search(picture, detections, others_xyxy_px, dt_s, step.reliable)
+        sight = self._search(picture, detections, others_xyxy_px, frame.stamp_ns, step.reliable)
         if self._unseen:
             if sight is None and detections is not None and self._newcomers is not None:
                 came = self._newcomers.found(picture, self._sought(frame.stamp_ns), newcomers)
@@ -264,11 +263,12 @@ class LsartTracker:
         self._centre = np.clip(self._centre, 0, self._image_size)
         return carried, step
 
-    def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, dt_s: float,
+    def _search(self, picture: Pyramid, detections: Detections | None, others: ArrayLike | None, stamp_ns: int,
                 predicted: bool) -> Sight | None:
         """The best believable sight of this frame's windows (one while the target is seen). What is ``predicted``,
         since the camera's motion is known, does not leap."""
-        places, reach = [(self._centre, self._size)], np.inf
+        dt_s = (stamp_ns - self._out.track.stamp_ns) * 1e-9
+        places, reach, sought = [(self._centre, self._size)], np.inf, self._sought(stamp_ns)
         if predicted and self._sights > SIGHTS and self._out.track.stamp_ns >= self._settled_ns:
             reach = max(LEAP, LEAP_PER_S * dt_s)
         if self._unseen:
@@ -279,7 +279,7 @@ class LsartTracker:
             centre, peak = self._regressions.place(picture, place, size)
             distance = float(np.linalg.norm(centre - self._centre) / np.sqrt(self._size.prod()))
             sight = Sight(centre, size, peak, peak_quality(peak))
-            if distance <= reach and self._believable(sight, distance, others):
+            if distance <= reach and self._believable(sight, distance, sought, others):
                 found.append(sight)
         best = max(found, key=lambda s: s.peak.value, default=None)
         if self._unseen:
@@ -313,14 +313,14 @@ class LsartTracker:
             return None
         return replace(sight, shown=measured.edges[2:] - measured.edges[:2])
 
-    def _believable(self, sight: Sight, distance: float, others: ArrayLike | None) -> bool:
+    def _believable(self, sight: Sight, distance: float, sought: Sought, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""
         c, centre = self._config, sight.centre
         share = 0.5 + 0.1 * distance if self._unseen else 0.3 + 0.25 * distance
         outside = ((centre < 0) | (centre > self._image_size)).any()
         if sight.peak.value < self._level * min(share, SURE_SHARE) or outside:
             return False
-        if self._unseen and (sight.quality < c.quality_regain or self._sought(self._now_ns).off(centre) > ASTRAY):
+        if self._unseen and (sight.quality < c.quality_regain or sought.off(centre) > ASTRAY):
             return False
         if others is not None and (self._unseen or distance > 0.5):
             box = np.concatenate([centre - sight.size / 2, centre + sight.size / 2])

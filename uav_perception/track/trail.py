@@ -24,8 +24,6 @@ PLACE_SIGMA, SIZE_SIGMA = 0.02, 0.06  # of places, in target sizes; of sizes, as
 RECEDES_SIGMA, RECEDES_MAX = 0.15, 0.8  # 1/s: as most do; within BASE_NS none comes from behind the camera
 COVERED = 0.9  # share of its length to its width of before, from which on a target is held to be covered
 WHOLE_NS = 400_000_000  # that it must have been seen before
-
-
 NEAREST = 0.05  # share of its distance to which nothing comes nearer
 
 
