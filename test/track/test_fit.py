@@ -31,7 +31,11 @@ def test_looks_that_fit_or_see_nothing_there_decide_nothing() -> None:
     for seen in (np.zeros((0, 4)), [OTHER], [PART - 15], np.zeros((0, 4))):
         assert fit.larger(PART, seen, SIZE_PX) is None
     assert fit.larger(PART, [WHOLE], SIZE_PX) is None  # the first of two
-    assert fit.larger(WHOLE, [WHOLE + 2], SIZE_PX) is None and not fit.of_part  # it is whole
+    assert fit.larger(WHOLE, [WHOLE + 2], SIZE_PX) is None and fit.of_part  # whole, it seems
+    assert fit.larger(PART, [WHOLE], SIZE_PX) is None  # the first of two again: more of it has come out since
+    for _ in range(2):
+        assert fit.larger(WHOLE, [WHOLE + 2], SIZE_PX) is None
+    assert not fit.of_part  # it is whole
     assert [fit.larger(PART, [WHOLE], SIZE_PX) for _ in range(5)] == [None] * 5
 
 

@@ -186,6 +186,16 @@ def test_pin_brings_an_identity_back_from_its_double():
     assert run.states(round(0.6 * S)) == {1: TrackState.TRACKED}
 
 
+def test_an_identity_is_taken_back_from_who_has_it_though_both_are_seen():
+    """The target's tracker held a part while the whole was given another identity; who is elsewhere keeps his."""
+    run = Run()
+    for k in range(3):
+        run.look(seen(k / 10, car(10), car(200), car(400)))
+    left, mid, right = sorted(run.states(round(0.2 * S)))
+    run.many.take_back(left, car(200))
+    assert set(run.states(round(0.2 * S))) == {left, right}
+
+
 @pytest.mark.parametrize("locked", [False, True])
 def test_what_comes_out_piece_by_piece_gets_its_identity_back(locked):
     """From under a bridge a strip shows first, then half, then all: a new track is started and given back; but whether

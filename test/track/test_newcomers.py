@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uav_perception.records import Track, TrackState
-from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers
+from uav_perception.track.newcomers import LOOKED_AT_S, LOOKS, Newcomers, strays
 from uav_perception.track.paint import Paint
 from uav_perception.track.pyramid import Pyramid
 from uav_perception.track.refine import BoxRefinement, Measured
@@ -50,6 +50,16 @@ def test_an_even_turn_is_no_straying_and_every_other_place_is(t, acceleration):
     assert sought(t).astray(place, velocity) < 1e-3
     beside = place + np.array([0.0, 1.5 * np.sqrt(SIZE.prod())])
     assert sought(t).astray(beside, velocity) == pytest.approx(1.5 / (0.5 + 0.5 * t), abs=1e-3)
+
+
+def test_what_has_come_nearer_than_expected_may_be_farther_on_its_way():
+    """It has moved by more pixels than one that stayed as far away; what is smaller is not excused so."""
+    place, velocity = turned(1.0, np.zeros(2))
+    beside, side = place + np.array([0.0, 30.0]), float(np.sqrt(SIZE.prod()))
+    as_expected = sought(1.0).astray(beside, velocity)
+    assert sought(1.0).astray(beside, velocity, 1.5 * side) == pytest.approx(as_expected / 1.5)
+    assert sought(1.0).astray(beside, velocity, 0.5 * side) == as_expected
+    assert strays(sought(1.0), newcomer(beside, velocity, size=1.5 * SIZE)) == pytest.approx(as_expected / 1.5, rel=1e-5)
 
 
 def looks(judge, tracks_at, times=8, first_s=1.0):

@@ -22,13 +22,14 @@ class Fit:
     """``of_part``: the box is that of a part, perhaps."""
 
     def __init__(self, overlap_min: float, looks: int) -> None:
-        """``overlap_min``: with a detection of the same thing; ``looks`` in a row decide."""
+        """``overlap_min``: with a detection of the same thing; ``looks`` in a row decide, for more of it may
+        still come out."""
         self._overlap_min, self._looks = overlap_min, looks
         self.begin(False)
 
     def begin(self, of_part: bool) -> None:
         """The tracker was shown another box, or found one by itself."""
-        self.of_part, self._misfits = of_part, 0
+        self.of_part, self._fits, self._misfits = of_part, 0, 0
 
     def larger(self, box_xyxy_px: ArrayLike, seen_xyxy_px: ArrayLike, size_px: tuple[int, int]) -> F64 | None:
         """(4,) which of the detections (N, 4) in an image of ``size_px`` is the whole of what is in the box, if the box
@@ -39,11 +40,13 @@ class Fit:
             return None
         whole = seen[overlaps.argmax()]
         if overlaps.max() >= FITS:
-            self.begin(near_border(whole, size_px))
+            self._fits, self._misfits = self._fits + 1, 0
+            if self._fits >= self._looks:
+                self.begin(near_border(whole, size_px))
             return None
         if np.prod(whole[2:] - whole[:2]) < np.prod(box[0, 2:] - box[0, :2]):  # the detector sees the part
             return None
-        self._misfits += 1
+        self._fits, self._misfits = 0, self._misfits + 1
         return whole if self._misfits >= self._looks else None
 
 

@@ -199,8 +199,7 @@ class ManyTracker:
         t, stamp_ns = self._t, self.look_ns or 0
         box = np.asarray(xyxy_px, dtype=np.float64).reshape(1, 4)
         if not (t.missed[t.id == track_id] == 0).any():
-            doubles = box_iou(box, kalman.centre_to_box(t.mean))[0] > 0.5
-            t.keep((t.id == track_id) | ~doubles)
+            self.take_back(track_id, box)
         if not (t.id == track_id).any():
             t.add(Targets.born([track_id], box, [0.0], stamp_ns, self.noise))
             t.vote([-1], [class_id], 1e-9)  # any detection outweighs it
@@ -211,6 +210,11 @@ class ManyTracker:
         row = np.flatnonzero(t.id == track_id)
         t.confirmed[row], t.lost[row], t.missed[row] = True, False, 0
         t.last_seen_ns[row] = np.maximum(t.last_seen_ns[row], stamp_ns)
+
+    def take_back(self, track_id: int, xyxy_px: ArrayLike) -> None:
+        """Tell that what is in this box is ``track_id``, whatever other identity it was given."""
+        doubles = box_iou(np.asarray(xyxy_px, np.float64), kalman.centre_to_box(self._t.mean))[0] > 0.5
+        self._t.keep((self._t.id == track_id) | ~doubles)
 
     def expect(self, track_id: int, xyxy_px: ArrayLike) -> None:
         """Tell where ``track_id``, unseen, should be at ``look_ns``: the target tracker knows more of its way."""

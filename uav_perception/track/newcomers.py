@@ -88,7 +88,8 @@ class Newcomers:
 
 def strays(sought: Sought, track: Track) -> float:
     """``sought.astray`` of a track."""
-    return sought.astray(_middle_and_size(track)[0], track.velocity_px_s)
+    middle, size = _middle_and_size(track)
+    return sought.astray(middle, track.velocity_px_s, float(np.sqrt(size.prod())))
 
 
 def _middle_and_size(track: Track) -> tuple[F64, F64]:

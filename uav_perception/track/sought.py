@@ -40,17 +40,18 @@ class Sought:
 
     def off(self, place: F64) -> float:
         """0..4: how far a place is from where the target is predicted, in target sizes, a longer time excusing more."""
-        return self._excused(place - self.centre)
+        return self._excused(place - self.centre, self.side_px)
 
-    def astray(self, place: F64, velocity_px_s: ArrayLike) -> float:
+    def astray(self, place: F64, velocity_px_s: ArrayLike, side_px: float = 0.0) -> float:
         """0..4: how far a place is from where the target would be that changed its velocity evenly from what it was to
-        ``velocity_px_s`` (against the background), in the same measure."""
+        ``velocity_px_s`` (against the background), in the same measure. In sizes of what is seen there if its
+        ``side_px`` is larger than expected: it has come nearer, so it may be farther on its way."""
         back, velocity, _, _ = gone(self.velocity, self.recedes, -self.unseen_s)  # to where it was last seen
         turned = place - (self.centre + back) - self.unseen_s * (velocity + np.asarray(velocity_px_s, np.float64)) / 2
-        return self._excused(turned)
+        return self._excused(turned, max(self.side_px, side_px))
 
-    def _excused(self, way_px: F64) -> float:
-        return min(float(np.linalg.norm(way_px)) / self.side_px / (0.5 + 0.5 * self.unseen_s), 4.0)
+    def _excused(self, way_px: F64, side_px: float) -> float:
+        return min(float(np.linalg.norm(way_px)) / side_px / (0.5 + 0.5 * self.unseen_s), 4.0)
 
 
 @dataclass(frozen=True)

@@ -266,6 +266,7 @@ class Tracker:
         if seen is not None and status.state == "LOCKED" and status.track is not None:
             whole = self._fit.larger(status.track.xyxy_px, seen.xyxy_px, _size_px(frame))
             if whole is not None:
+                self._many.take_back(status.track.id, whole)
                 self._show(frame, whole, status.track, of_part=near_border(whole, _size_px(frame)))
 
     def _with_lock(self, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
