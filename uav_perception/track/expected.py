@@ -47,6 +47,11 @@ class Expected:
         self._trail.add(stamp_ns, place, size)
         self.size = self.size + NEWEST * (size - self.size)
 
+    @property
+    def stopped(self) -> bool:
+        """See ``Trail``."""
+        return self._trail.stopped
+
     def found(self, place: F64, velocity: F64 | None) -> None:
         """It is in sight again, with this velocity, where that is known."""
         self.place, self._recedes = place, 0.0

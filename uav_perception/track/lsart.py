@@ -20,6 +20,7 @@ from .camera_motion import UNKNOWN_STEP, CameraMotion, CameraStep, mapped
 from .candidate import Candidate
 from .expected import Expected
 from .newcomers import Newcomers, strays
+from .presence import Presence
 from .pyramid import Pyramid
 from .refine import BoxRefinement
 from .regain import Regain, moving_places
@@ -73,7 +74,7 @@ class LsartTracker:
         self._camera = CameraMotion(160, 40) if c.camera_motion else None
         if self._camera:
             self._camera.step(frame.image, box[None])
-        self._confidence = Confidence(c)
+        self._confidence, self._presence = Confidence(c), Presence(c.refine_regain, frame.stamp_ns)
         self._expected = Expected(self._centre, self._size, np.zeros(2))
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
@@ -131,6 +132,12 @@ class LsartTracker:
                     if self._vouches > PATIENCE or sight.peak.value > 0.5 * self._level:
                         self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None,
                                    frame.stamp_ns)
+                if self._shape.sees is not None:
+                    self._presence.seen(self._shape.sees, frame.stamp_ns)
+                if self._presence.gone(step.reliable and self._expected.stopped):
+                    self._believed_ns = self._presence.plain_ns
+                    self.doubt()  # this is what covers it
+                    return self._report(frame, 0.0)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
     def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike) -> Track:

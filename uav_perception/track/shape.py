@@ -22,7 +22,12 @@ class Shape:
         self._axes = ([AxisFilter((1, 1), 13, 1.025, 1e-2, 0.04)] if config.scale else []) + (
             [AxisFilter((1, -1), 9, 1.025, 1e-2, 0.04)] if config.aspect else [])
         self._figure = FigureGround(0.02, 0.15) if config.figure else None
-        self.gone = False  # the refinement does not see the target
+        self.sees: float | None = None  # the probability with which the refinement last saw the target, if it knew
+
+    @property
+    def gone(self) -> bool:
+        """The refinement does not see the target."""
+        return self.sees is not None and self.sees < self._config.refine_present
 
     def learn(self, picture: Pyramid, centre: F64, size: F64) -> None:
         """The box of ``size`` (w, h) px at ``centre`` is the target's."""
@@ -55,7 +60,7 @@ class Shape:
         if self._refinement is None:
             return None
         measured = self._refinement.measure(picture, centre, size)
-        self.gone = measured is not None and measured.present < self._config.refine_present
+        self.sees = None if measured is None else measured.present
         if measured is None or self.gone:
             return None
         sureness = self._axes[0].peak if self._axes else USUAL_PEAK

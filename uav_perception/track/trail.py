@@ -24,6 +24,9 @@ PLACE_SIGMA, SIZE_SIGMA = 0.02, 0.06  # of places, in target sizes; of sizes, as
 RECEDES_SIGMA, RECEDES_MAX = 0.15, 0.8  # 1/s: as most do; within BASE_NS none comes from behind the camera
 COVERED = 0.9  # share of its length to its width of before, from which on a target is held to be covered
 WHOLE_NS = 400_000_000  # that it must have been seen before
+STOPPED_NS = 500_000_000  # in less than this nothing comes to rest that went by ...
+FAST = 1.5  # ... so many target sizes a second
+RESTS = 0.25  # share of its speed with which it is said to rest
 NEAREST = 0.05  # share of its distance to which nothing comes nearer
 
 
@@ -65,6 +68,18 @@ class Trail:
         self._places = np.vstack([self._places[kept], place])
         self._sizes = np.vstack([self._sizes[kept], size])
 
+    @property
+    def stopped(self) -> bool:
+        """It was fast, and has been at rest on the background since a moment later: as what covers things is."""
+        now_ns = int(self._stamps_ns[-1]) if len(self._stamps_ns) else 0
+        late = self._stamps_ns > now_ns - STOPPED_NS
+        if late.sum() < 4 or (~late).sum() < 4 or self._stamps_ns[0] > now_ns - STOPPED_NS - WHOLE_NS:
+            return False
+        before, since = (_velocity(1e-9 * (self._stamps_ns[k] - now_ns), self._places[k]) for k in (~late, late))
+        speed = float(np.linalg.norm(before))
+        fast = speed > FAST * float(np.sqrt(np.median(self._sizes.prod(axis=1))))
+        return fast and float(np.linalg.norm(since)) < RESTS * speed
+
     def before(self, lost_ns: int) -> Way | None:
         """The way of the target that was last seen at ``lost_ns``, before it was being covered; None where it was not
         known for so long."""
@@ -83,6 +98,12 @@ class Trail:
         place, velocity, recedes = _evenly(t_s, self._places[begin:end], sides)
         size = np.median(self._sizes[begin:end] * (1 + recedes * t_s)[:, None], axis=0)
         return Way(int(self._stamps_ns[end - 1]), place, size, velocity, recedes)
+
+
+def _velocity(t_s: F64, places: F64) -> F64:
+    """(2,) px/s through ``places`` (N, 2) at ``t_s`` (N,): least squares."""
+    since = t_s - t_s.mean()
+    return np.asarray(since @ places / (since @ since))
 
 
 def _evenly(t_s: F64, places: F64, sides: F64) -> tuple[F64, F64, float]:
