@@ -191,7 +191,7 @@ def test_an_identity_is_taken_back_from_who_has_it_though_both_are_seen():
     run = Run()
     for k in range(3):
         run.look(seen(k / 10, car(10), car(200), car(400)))
-    left, mid, right = sorted(run.states(round(0.2 * S)))
+    left, _, right = sorted(run.states(round(0.2 * S)))
     run.many.take_back(left, car(200))
     assert set(run.states(round(0.2 * S))) == {left, right}
 

@@ -59,7 +59,8 @@ def test_what_has_come_nearer_than_expected_may_be_farther_on_its_way():
     as_expected = sought(1.0).astray(beside, velocity)
     assert sought(1.0).astray(beside, velocity, 1.5 * side) == pytest.approx(as_expected / 1.5)
     assert sought(1.0).astray(beside, velocity, 0.5 * side) == as_expected
-    assert strays(sought(1.0), newcomer(beside, velocity, size=1.5 * SIZE)) == pytest.approx(as_expected / 1.5, rel=1e-5)
+    large = newcomer(beside, velocity, size=1.5 * SIZE)
+    assert strays(sought(1.0), large) == pytest.approx(as_expected / 1.5, rel=1e-5)
 
 
 def looks(judge, tracks_at, times=8, first_s=1.0):

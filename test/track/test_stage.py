@@ -286,6 +286,8 @@ def test_target_leaving_the_image_is_not_claimed():
 class _Blind:
     """A target tracker that sees its target for half a second after each start and then never again."""
 
+    sure = False
+
     def start(self, frame, box_xyxy_px, track_id=0, class_id=-1):
         self.track = Track(frame.stamp_ns, track_id, TrackState.TRACKED, box_xyxy_px, (0, 0), 1.0, class_id,
                            frame.stamp_ns)
@@ -364,6 +366,25 @@ def test_a_lock_that_the_detector_no_longer_bears_out_is_not_reported_as_seen():
     tracker.update(scene.frame(10.0, 150), scene.detections(10.0, 0, 1))
     tracker.update(scene.frame(10.1, 151), None)
     assert tracker.target.state == "LOCKED"  # seen again by both
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_target_that_its_tracker_plainly_sees_is_held_though_the_detector_misses_it(other):
+    """Unless what it sees is known to be another thing."""
+    class Leaps(_Sure):
+        sure = True
+
+        def update(self, frame, detections=None, others_xyxy_px=None, newcomers=(), camera=None):
+            t = frame.stamp_ns / S - 10
+            box = np.asarray(scene.box(t, int(other and t > 2.0)), np.float32)
+            self.track = replace(self.track, stamp_ns=frame.stamp_ns, xyxy_px=box, last_seen_ns=frame.stamp_ns)
+            return self.track
+
+    target = Leaps()
+    scene, tracker = Scene(), Tracker(TrackerConfig(), lambda: target)
+    runs = run_locked(scene, tracker, 4.0, "id", detect=lambda t: (0, 1) if t < 2.0 else (1,))
+    assert {status.state for t, status, _ in runs if t > 2.6} == {"OCCLUDED" if other else "LOCKED"}
+    assert bool(target.doubts) is other
 
 
 class _Rigid(_Blind):

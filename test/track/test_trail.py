@@ -34,9 +34,22 @@ def test_the_way_is_that_before_it_was_covered(own: np.ndarray, camera: np.ndarr
     np.testing.assert_allclose(way.size, [30, 20], atol=1e-3)
 
 
+@pytest.mark.parametrize(("speeds_px", "stopped"), [
+    ([3.0] * 24 + [0.0] * 12, True), ([3.0] * 36, False), ([0.4] * 24 + [0.0] * 12, False), ([0.0] * 36, False),
+    ([3.0] * 24 + list(np.linspace(3, 0, 12)), False), ([3.0] * 24 + [0.0] * 4, False)])
+def test_who_was_fast_and_rests_at_once_has_stopped(speeds_px: list[float], stopped: bool) -> None:
+    """Of 20 px, while the camera pans; who slows down in 0.6 s, or was slow, has not."""
+    trail, place = Trail(), np.array([300.0, 200.0])
+    for k, own_px in enumerate(speeds_px):
+        trail.carry(pan(np.array([5.0, -2.0])))
+        place = place + np.array([5.0 + own_px, -2.0])
+        trail.add(k * STEP_NS, place, np.array([25.0, 16.0]))
+    assert trail.stopped is stopped
+
+
 def test_what_was_seen_for_a_moment_has_no_way() -> None:
     trail = Trail()
-    assert trail.before(0) is None
+    assert trail.before(0) is None and not trail.stopped
     trail.carry(np.eye(3))
     for k in range(3):
         trail.add(k * STEP_NS, np.array([10.0 * k, 0]), np.array([9.0, 9.0]))

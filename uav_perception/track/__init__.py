@@ -33,7 +33,7 @@ class TargetTracker(Protocol):
     last seen; ``camera`` is what the camera did since the last frame, where it is measured already (then for every
     frame). ``believe`` says until when others saw the target where it saw it, if they do not any more (None: nothing
     speaks against it), ``doubt`` that what it holds is not its target. ``may_be`` tells whether the target, out of
-    sight, can have come to where a track is.
+    sight, can have come to where a track is; ``sure`` that it has plainly seen its target itself for some time.
     """
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track: ...
@@ -46,6 +46,9 @@ class TargetTracker(Protocol):
     def doubt(self) -> None: ...
 
     def may_be(self, track: Track) -> bool: ...
+
+    @property
+    def sure(self) -> bool: ...
 
 
 @runtime_checkable

@@ -105,6 +105,11 @@ class TargetLock:
         """Whether the target, out of sight, can have come to where this track is."""
         return self._tracker is None or self._tracker.may_be(track)
 
+    @property
+    def sure(self) -> bool:
+        """Its tracker has plainly seen the target itself for some time."""
+        return self._tracker is not None and self._tracker.sure
+
     def corroborate(self) -> None:
         """Something else sees the target where its tracker does."""
         self.doubted = False

@@ -66,7 +66,17 @@ class LsartTracker:
         self._refinement = (refinement or BoxRefinement(config.refine_model)) if config.refine else None
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track:
-        c, box = self._config, checked_start_box(box_xyxy_px, frame)
+        box = checked_start_box(box_xyxy_px, frame)
+        self._presence = Presence(self._config.refine_regain, frame.stamp_ns)
+        self._regain = Regain(self._refinement) if self._refinement else None
+        self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
+        if self._refinement:
+            self._refinement.start(Pyramid(frame.image), (box[:2] + box[2:]) / 2, box[2:] - box[:2])
+        return self._begin(frame, box, track_id, class_id)
+
+    def _begin(self, frame: Frame, box: F64, track_id: int, class_id: int) -> Track:
+        """The regression begins anew; what the target is, is known."""
+        c = self._config
         self._centre, self._size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         self._image_size = np.array(frame.image.shape[1::-1], dtype=np.float64)
         self._regressions = Regressions(c, self._size)
@@ -74,7 +84,7 @@ class LsartTracker:
         self._camera = CameraMotion(160, 40) if c.camera_motion else None
         if self._camera:
             self._camera.step(frame.image, box[None])
-        self._confidence, self._presence = Confidence(c), Presence(c.refine_regain, frame.stamp_ns)
+        self._confidence = Confidence(c)
         self._expected = Expected(self._centre, self._size, np.zeros(2))
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
@@ -84,10 +94,6 @@ class LsartTracker:
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
         self._candidate = Candidate()
         self._believed_ns: int | None = None  # when others last saw it where it was seen here, if no longer
-        self._regain = Regain(self._refinement) if self._refinement else None
-        self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
-        if self._refinement:
-            self._refinement.start(picture, self._centre, self._size)
         self._learn(picture)
         return self._out.start(frame, box, track_id, class_id)
 
@@ -114,7 +120,7 @@ class LsartTracker:
             if sight is None and detections is not None and self._newcomers is not None:
                 came = self._newcomers.found(picture, self._sought(frame.stamp_ns), newcomers)
                 if came is not None and self._inside(came.xyxy_px) > 0.9:
-                    return self._begin_anew(frame, came.xyxy_px, came.velocity_px_s)
+                    return self._begin_anew(frame, came.xyxy_px, came.velocity_px_s, known=False)
             sight = sight or self._judged(picture, before, step, others_xyxy_px, frame.stamp_ns)
             sight = self._going_on(sight, frame.stamp_ns, dt_s)
         if sight is not None:
@@ -140,9 +146,10 @@ class LsartTracker:
                     return self._report(frame, 0.0)
         return self._report(frame, 0.0 if sight is None else sight.quality)
 
-    def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike) -> Track:
-        """The target is in this box, and looks as it looks now."""
-        track = self.start(frame, box_xyxy_px, self._out.track.id, self._out.track.class_id)
+    def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike, known: bool) -> Track:
+        """The target is in this box, and looks as it looks now; ``known``: the refinement knows it so."""
+        begin = self._begin if known else self.start
+        track = begin(frame, np.asarray(box_xyxy_px, np.float64), self._out.track.id, self._out.track.class_id)
         self._expected.velocity = np.asarray(velocity_px_s, np.float64)
         self._settled_ns += UNSETTLED_NS
         return track
@@ -200,6 +207,10 @@ class LsartTracker:
         off = 0.0 if self._regain is None else self._regain.paint.off(self._previous, track.xyxy_px)
         return astray + off < 1  # halfway to what cannot be by both is too much
 
+    @property
+    def sure(self) -> bool:
+        return not self._unseen and self._presence.sure
+
     def _sought(self, stamp_ns: int) -> Sought:
         """The target where it would be if it had gone on since it was last seen."""
         return self._expected.sought((stamp_ns - self._out.track.last_seen_ns) * 1e-9)
@@ -224,7 +235,9 @@ class LsartTracker:
             if self._unseen:  # found again, where the next search begins
                 self._expected.found(self._centre, self._candidate.way if self._candidate.there else None)
                 if self._renewed and self._inside(self._box) > 0.9:
-                    return self._begin_anew(frame, self._box, self._expected.velocity)
+                    if self._newcomers:
+                        self._newcomers.forget()
+                    return self._begin_anew(frame, self._box, self._expected.velocity, known=True)
                 self._settled_ns = frame.stamp_ns + UNSETTLED_NS
                 if self._newcomers:
                     self._newcomers.forget()

@@ -190,7 +190,7 @@ class Tracker:
             self._lock.believe(self._corroboration.believed_until_ns)
             if confirmed:
                 self._lock.corroborate()
-            elif self._corroboration.refuted:
+            elif self._corroboration.refuted and (self._corroboration.on_another or not self._lock.sure):
                 self._lock.doubt()
             elsewhere = self._corroboration.on_another or self._lock.doubted or self._many.vouched(locked.id)
             beside = not confirmed and (box_iou(locked.xyxy_px, seen) > BESIDE).any()  # sliding off it?

@@ -115,3 +115,7 @@ class WithoutSearch:
 
     def may_be(self, track: Track) -> bool:
         return True  # it knows no motion
+
+    @property
+    def sure(self) -> bool:
+        return False  # it does not know what it follows

@@ -75,7 +75,8 @@ class Trail:
         late = self._stamps_ns > now_ns - STOPPED_NS
         if late.sum() < 4 or (~late).sum() < 4 or self._stamps_ns[0] > now_ns - STOPPED_NS - WHOLE_NS:
             return False
-        before, since = (_velocity(1e-9 * (self._stamps_ns[k] - now_ns), self._places[k]) for k in (~late, late))
+        t_s = (self._stamps_ns - now_ns).astype(np.float64) * 1e-9
+        before, since = (_velocity(t_s[k], self._places[k]) for k in (~late, late))
         speed = float(np.linalg.norm(before))
         fast = speed > FAST * float(np.sqrt(np.median(self._sizes.prod(axis=1))))
         return fast and float(np.linalg.norm(since)) < RESTS * speed
