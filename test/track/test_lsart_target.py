@@ -283,6 +283,31 @@ def test_regains_only_what_the_refinement_knows_but_holds_on_to_what_looks_as_us
     assert back[-1] == bool(present)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_looks_as_usual_but_is_no_longer_what_the_first_frame_showed_is_let_go(picture, known):
+    """The regression has learnt what covers the target. Not where the refinement never knew the target."""
+    class Forgets(BoxRefinement):
+        present = 0.99 if known else 0.6
+        def __init__(self): pass
+        def start(self, picture, centre, size): pass
+        def measure(self, picture, centre, size):
+            return Measured(np.concatenate([centre - size / 2, centre + size / 2]), np.full(4, 0.1), self.present)
+
+    refinement, first, last = Forgets(), 12, 40
+    tracker = LsartTracker(LsartConfig(), refinement)
+    tracker.start(at(0, scene(picture, (160, 120))), BOX)
+    for k in range(1, last):
+        refinement.present = refinement.present if k <= first else 0.01
+        track = tracker.update(at(k, scene(picture, (160, 120))))
+        if k == first:
+            assert tracker.sure == known
+        if k <= first + 3:
+            assert track.state is TrackState.TRACKED
+    assert not tracker.sure
+    assert track.state is (TrackState.OCCLUDED if known else TrackState.TRACKED)
+    assert track.last_seen_ns == (first if known else last - 1) * STEP_NS
+
+
 @pytest.mark.parametrize("box", [[np.nan, 0, 10, 10], [10, 10, 10, 10], [10, 10, 10.4, 10.4], [900, 900, 950, 950],
                                  [50, 50, 20, 20], [1, 2, 3], "box", [np.inf] * 4])
 @pytest.mark.parametrize("name", ["lsart", "kcf"])

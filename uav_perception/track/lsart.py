@@ -99,13 +99,13 @@ class LsartTracker:
 
     def update(self, frame: Frame, detections: Detections | None = None, others_xyxy_px: ArrayLike | None = None,
                newcomers: Sequence[Track] = (), camera: CameraStep | None = None) -> Track:
-        c, image = self._config, frame.image
+        image = frame.image
         size = np.array(image.shape[1::-1], dtype=np.float64)
         if (size != self._image_size).any():
             self._resize(size)
         last_ns = self._out.track.stamp_ns
         before, self._previous = self._previous, image
-        blank = float(image[::16, ::16].std()) < c.contrast_min
+        blank = float(image[::16, ::16].std()) < self._config.contrast_min
         if not self._out.accepts(frame) or blank or same_picture(image, before):
             return self._report(frame, 0.0)  # out of order, nothing in the picture, or a frozen one
         self._frames += 1
@@ -127,24 +127,32 @@ class LsartTracker:
             self._centre, self._size = np.clip(sight.centre, 0, size), sight.size
             self._vouches = self._vouches + 1 if sight.vouched else 0
             if not self._unseen:
-                if not sight.vouched or self._vouches > PATIENCE:  # else it may be sliding behind something
-                    self._centre, self._size = self._shape.fitted(picture, self._centre, self._size)
-                    self._shown = self._shape.refined(picture, self._centre, self._size)
-                if self._shape.gone and sight.peak.value < SURE_SHARE * self._level:
-                    sight = replace(sight, quality=0.0)  # of what covers it: no evidence
-                if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
-                    self._sights += 1
-                    self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
-                    if self._vouches > PATIENCE or sight.peak.value > 0.5 * self._level:
-                        self._take(picture, (self._centre - carried) / dt_s if step.reliable and dt_s > 0 else None,
-                                   frame.stamp_ns)
-                if self._shape.sees is not None:
-                    self._presence.seen(self._shape.sees, frame.stamp_ns)
-                if self._presence.gone(step.reliable and self._expected.stopped):
-                    self._believed_ns = self._presence.plain_ns
-                    self.doubt()  # this is what covers it
-                    return self._report(frame, 0.0)
+                known = step.reliable and dt_s > 0
+                sight = self._followed(picture, sight, carried if known else None, dt_s, frame.stamp_ns)
         return self._report(frame, 0.0 if sight is None else sight.quality)
+
+    def _followed(self, picture: Pyramid, sight: Sight, carried: F64 | None, dt_s: float, stamp_ns: int
+                  ) -> Sight | None:
+        """``sight`` of a target that is in view as far as it is one: its shape is fitted, how it looks is learnt.
+        ``carried``: where the background took its last place in ``dt_s``, if that is known."""
+        c = self._config
+        if not sight.vouched or self._vouches > PATIENCE:  # else it may be sliding behind something
+            self._centre, self._size = self._shape.fitted(picture, self._centre, self._size)
+            self._shown = self._shape.refined(picture, self._centre, self._size)
+            if self._shape.sees is not None:
+                self._presence.seen(self._shape.sees, stamp_ns)
+        if c.gate and self._presence.gone(carried is not None and self._expected.stopped):
+            self._believed_ns = self._presence.plain_ns
+            self.doubt()
+            return None  # it is what covers the target
+        if self._shape.gone and sight.peak.value < SURE_SHARE * self._level:
+            sight = replace(sight, quality=0.0)  # of what covers it: no evidence
+        if sight.quality >= c.quality_min or not c.gate:  # a doubtful peak is followed, but not learnt from
+            self._sights += 1
+            self._level += max(0.05, 1 / (self._sights + 1)) * (sight.peak.value - self._level)
+            if self._vouches > PATIENCE or sight.peak.value > 0.5 * self._level:
+                self._take(picture, None if carried is None else (self._centre - carried) / dt_s, stamp_ns)
+        return sight
 
     def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike, known: bool) -> Track:
         """The target is in this box, and looks as it looks now; ``known``: the refinement knows it so."""
