@@ -329,6 +329,9 @@ class _Astray(_Blind):
 
 
 def test_a_tracker_gone_astray_is_brought_back_by_the_detector():
+    """Unless it plainly sees its target: what the detector sees may be a part of that."""
+    scene, tracker = Scene(), Tracker(TrackerConfig(), type("Convinced", (_Astray,), {"sure": True}))
+    assert {target.state for _, target, _ in run_locked(scene, tracker, 3.0, "id")[7:]} == {"LOCKED"}
     scene, tracker = Scene(), Tracker(TrackerConfig(), _Astray)
     runs = run_locked(scene, tracker, 3.0, "id")
     boxes = [(iou(target.track.xyxy_px, scene.box(t)), target.track.id) for t, target, _ in runs[10:] if target.track]

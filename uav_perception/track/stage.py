@@ -247,7 +247,7 @@ class Tracker:
         seen_since = track.last_seen_ns > frame.stamp_ns - status.age_ns
         searching = (self._lock.searching and seen_since and status.age_ns >= self._c.relock_after_s * 1e9
                      and self._lock.may_be(track))
-        astray = (status.state == "LOCKED" and status.track is not None
+        astray = (status.state == "LOCKED" and status.track is not None and not self._lock.sure
                   and self._corroboration.silent >= self._c.relock_looks
                   and box_iou(status.track.xyxy_px, track.xyxy_px)[0, 0] < self._c.lock_iou)
         if searching or astray:
