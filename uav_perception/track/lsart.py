@@ -8,7 +8,7 @@ contrast refines the box; the peak's quality decides whether the frame is eviden
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ from .regain import Regain, moving_places
 from .regressions import Regressions
 from .search import Confidence, Peak, peak_quality, places_to_search, reach_sizes
 from .shape import Shape
+from .sight import LEAP, Sight, Witness
 from .sought import ASTRAY, Sought
 from .target import TargetTrack, checked_start_box, same_picture
 
@@ -37,23 +38,9 @@ U8 = NDArray[np.uint8]
 SURE_SHARE = 0.8  # of the target's usual peak, from which the refinement is not believed that says it is gone
 PATIENCE = 5  # frames in which the refinement alone sees the target, after which they are learnt from
 HIDING_S = 0.3  # a target gone for less is still on its way behind something: what shows elsewhere is another
-LEAP, STRANGE = 0.75, 0.5  # target sizes, and distance of looks, up to which the refinement alone is believed
 LEAP_PER_S = 15.0  # target sizes a second by which what was seen well for SIGHTS frames may leave its way
 SIGHTS = 5
 UNSETTLED_NS = 1_000_000_000  # since it was found again, in which it may: what came out first may look alike
-
-
-@dataclass(frozen=True)
-class Sight:
-    """A place in this frame that looks like the target; ``quality`` 0..1; ``vouched`` for by the refinement alone;
-    ``shown`` (w, h) px: so much of it the refinement sees, where it was asked."""
-
-    centre: F64
-    size: F64
-    peak: Peak
-    quality: float
-    vouched: bool = False
-    shown: F64 | None = None
 
 
 class LsartTracker:
@@ -68,9 +55,11 @@ class LsartTracker:
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track:
         box = checked_start_box(box_xyxy_px, frame)
         self._presence = Presence(self._config.refine_regain, frame.stamp_ns)
-        self._regain = Regain(self._refinement) if self._refinement else None
-        self._newcomers = Newcomers(self._refinement, self._regain.paint) if self._refinement and self._regain else None
+        self._regain, self._newcomers, self._witness = None, None, None
         if self._refinement:
+            self._regain = regain = Regain(self._refinement)
+            self._newcomers = Newcomers(self._refinement, regain.paint)
+            self._witness = Witness(self._refinement, regain, self._config.refine_regain)
             self._refinement.start(Pyramid(frame.image), (box[:2] + box[2:]) / 2, box[2:] - box[:2])
         return self._begin(frame, box, track_id, class_id)
 
@@ -311,35 +300,11 @@ class LsartTracker:
                 found.append(sight)
         best = max(found, key=lambda s: s.peak.value, default=None)
         if self._unseen:
-            return None if best is None else self._present(picture, best)
-        doubtful = best is None or best.quality < self._config.quality_min
-        return (self._vouched(picture, sight, others) or best) if doubtful else best
-
-    def _vouched(self, picture: Pyramid, sight: Sight, others: ArrayLike | None) -> Sight | None:
-        """``sight``, where the refinement holds what is there to be the target, which looks like itself and has not
-        leapt: its surroundings may have changed."""
-        if self._refinement is None or self._regain is None:
-            return None
-        measured = self._refinement.measure(picture, sight.centre, sight.size)
-        if measured is None or measured.present < self._config.refine_regain:
-            return None
-        leap = float(np.linalg.norm(measured.centre - self._centre) / np.sqrt(self._size.prod()))
-        if leap > LEAP or self._regain.strangeness(picture, measured.edges) > STRANGE:
-            return None
-        if others is not None and (box_iou(measured.edges, np.asarray(others)) > 0.4).any():
-            return None
-        return replace(sight, centre=measured.centre, quality=self._config.quality_min, vouched=True)
-
-    def _present(self, picture: Pyramid, sight: Sight) -> Sight | None:
-        """``sight``, where the refinement, too, sees the target there, which tells background from things better than
-        peaks do, and it is not plainly of another colour."""
-        if self._refinement is None or self._regain is None:
-            return sight
-        measured = self._refinement.measure(picture, sight.centre, sight.size)
-        if (measured is None or measured.present < self._config.refine_regain
-                or self._regain.paint.differs(picture.image, measured.edges)):
-            return None
-        return replace(sight, shown=measured.edges[2:] - measured.edges[:2])
+            return best if best is None or self._witness is None else self._witness.present(picture, best)
+        least = self._config.quality_min
+        if self._witness is not None and (best is None or best.quality < least):
+            return self._witness.vouched(picture, sight, self._centre, least, others) or best
+        return best
 
     def _believable(self, sight: Sight, distance: float, sought: Sought, others: ArrayLike | None) -> bool:
         """Whether a peak may be the target: the farther from where it should be, the higher."""
