@@ -12,8 +12,9 @@ from .sought import log_odds
 OVER_S = 0.4  # time over which its answers are averaged ...
 SHARE = 0.25  # ... the newest of which counts at most so much
 MOST = 5.0  # log odds either way that one answer counts at most
-# Mean log odds below which it is not the target. On 87 occlusions of rendered flights, of those held in vain 3 had less
-# than -2.5 and others at least 2.5; on eight real sequences, all of them held right, one had -0.6 and the next 2.3
+# Mean log odds below which it is not the target. Around 87 occlusions on rendered flights no target in view had less
+# than 2.5, three covers that were followed -2.5 and less; on eight real sequences, all held right, one had -0.6 and the
+# next 2.3
 GONE = -1.5
 SURE = 3.0  # ... and above which it is, whatever a detector misses
 KNOWN = 5  # frames in which it must have been plain: there are things that the refinement never knows
