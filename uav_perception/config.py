@@ -133,7 +133,7 @@ class LsartConfig(Checked, section="lsart"):
     refine: bool = param(True, "refine the box by the learnt network")
     refine_model: str = param("", "its engine or ONNX; empty = the package's own")
     refine_present: float = param(0.5, "probability of the target's presence below which it is not asked", lo=0.0, hi=1.0)
-    refine_regain: float = param(0.9, "... below which an unseen target is not taken for found", lo=0.0, hi=1.0)
+    refine_regain: float = param(0.9, "... from which the target is plainly there; an unseen one is not taken for found below", lo=0.0, hi=1.0)
     refine_doubt: float = param(0.07, "how far off the box's own edges are held to be, box sides", lo=0.0, hi=1.0)
     camera_motion: bool = param(True, "move the box of an unseen target with the background")
     gate: bool = param(True, "no learning from doubtful frames, and occlusion; off = always learn")

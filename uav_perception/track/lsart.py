@@ -53,18 +53,18 @@ class LsartTracker:
         self._refinement = (refinement or BoxRefinement(config.refine_model)) if config.refine else None
 
     def start(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int = 0, class_id: int = -1) -> Track:
-        box = checked_start_box(box_xyxy_px, frame)
+        box, picture = checked_start_box(box_xyxy_px, frame), Pyramid(frame.image)
         self._presence = Presence(self._config.refine_regain, frame.stamp_ns)
         self._regain, self._newcomers, self._witness = None, None, None
         if self._refinement:
             self._regain = regain = Regain(self._refinement)
             self._newcomers = Newcomers(self._refinement, regain.paint)
             self._witness = Witness(self._refinement, regain, self._config.refine_regain)
-            self._refinement.start(Pyramid(frame.image), (box[:2] + box[2:]) / 2, box[2:] - box[:2])
-        return self._begin(frame, box, track_id, class_id)
+            self._refinement.start(picture, (box[:2] + box[2:]) / 2, box[2:] - box[:2])
+        return self._begin(frame, picture, box, track_id, class_id)
 
-    def _begin(self, frame: Frame, box: F64, track_id: int, class_id: int) -> Track:
-        """The regression begins anew; what the target is, is known."""
+    def _begin(self, frame: Frame, picture: Pyramid, box: F64, track_id: int, class_id: int) -> Track:
+        """The regression begins anew with what is in this box of the frame's picture; the refinement knows it."""
         c = self._config
         self._centre, self._size = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
         self._image_size = np.array(frame.image.shape[1::-1], dtype=np.float64)
@@ -78,7 +78,7 @@ class LsartTracker:
         self._level, self._sights = 0.6, 0  # height that the peak has had of late, in how many frames
         self._frames = self._unseen = self._vouches = 0
         self._settled_ns = frame.stamp_ns
-        self._previous, picture = frame.image, Pyramid(frame.image)
+        self._previous = frame.image
         self._shown: F64 | None = None  # the refined box of this frame
         self._renewed = False  # the regression does not know it as it looks since it was found again: it begins anew
         self._candidate = Candidate()
@@ -145,8 +145,8 @@ class LsartTracker:
 
     def _begin_anew(self, frame: Frame, box_xyxy_px: ArrayLike, velocity_px_s: ArrayLike, known: bool) -> Track:
         """The target is in this box, and looks as it looks now; ``known``: the refinement knows it so."""
-        begin = self._begin if known else self.start
-        track = begin(frame, np.asarray(box_xyxy_px, np.float64), self._out.track.id, self._out.track.class_id)
+        box, ids = np.asarray(box_xyxy_px, np.float64), (self._out.track.id, self._out.track.class_id)
+        track = self._begin(frame, Pyramid(frame.image), box, *ids) if known else self.start(frame, box, *ids)
         self._expected.velocity = np.asarray(velocity_px_s, np.float64)
         self._settled_ns += UNSETTLED_NS
         return track
@@ -231,13 +231,11 @@ class LsartTracker:
         if state is TrackState.TRACKED and quality >= self._config.quality_min:
             if self._unseen:  # found again, where the next search begins
                 self._expected.found(self._centre, self._candidate.way if self._candidate.there else None)
-                if self._renewed and self._inside(self._box) > 0.9:
-                    if self._newcomers:
-                        self._newcomers.forget()
-                    return self._begin_anew(frame, self._box, self._expected.velocity, known=True)
-                self._settled_ns = frame.stamp_ns + UNSETTLED_NS
                 if self._newcomers:
                     self._newcomers.forget()
+                if self._renewed and self._inside(self._box) > 0.9:
+                    return self._begin_anew(frame, self._box, self._expected.velocity, known=True)
+                self._settled_ns = frame.stamp_ns + UNSETTLED_NS
             self._unseen = 0
             self._believed_ns = None
             self._candidate.forget()
