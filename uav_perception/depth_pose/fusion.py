@@ -25,7 +25,7 @@ from .two_view import middle
 
 WIDTH = 156  # columns that depth is drawn in
 HORIZON = 0.02  # of the smallest measured inverse depth: ground is not believed farther
-KNOWN_SHARE = 0.3  # of the points, that must lie on ground that is told
+KNOWN_SHARE = 0.2  # of the points, that must lie on ground that is told; trees and houses hold more than a bare road
 ON_GROUND = 0.12  # log distance from the plane, one standard deviation, within which a shape is that plane
 CONTRAST = 0.4  # as much for the network's own contrast as points that spread by this squared
 AGREE = 0.075  # log distance of points from a shape up to which they agree with it
@@ -35,16 +35,17 @@ FRIENDS, FRIENDS_ALONE = 8.0, 4.0  # so many points together are believed agains
 
 @dataclass(frozen=True)
 class _Ground:
-    """The plane most points lie on."""
+    """The plane the points lie on that are not on what stands there."""
 
     log: F32  # (h, w) log inverse depth, kept within what is believed
     here: Bool  # (h, w) not beyond its horizon
     share: float  # of the points that lie on it
+    told: bool  # it was known beforehand to be level ground, not any plane
 
     @property
     def trust(self) -> float:
         """0..1: enough points lie on it."""
-        return float(np.clip((self.share - 0.3) / 0.2, 0, 1))
+        return 1.0 if self.told else float(np.clip((self.share - 0.3) / 0.2, 0, 1))
 
 
 def drawn_shape(camera: CameraModel) -> tuple[int, int]:
@@ -150,8 +151,9 @@ def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int, known: F64 | None) -
     """Inverse depth is linear in the image of a plane. ``known`` is believed where many points lie on it."""
     a = np.column_stack([uv, np.ones(len(uv))])
     low, high = np.percentile(rho, [2, 98])
-    if known is not None and _share(a @ known, rho) >= KNOWN_SHARE:
-        plane = known
+    told = known if known is not None and _share(a @ known, rho) >= KNOWN_SHARE else None
+    if told is not None:
+        plane = told
     else:
         plane = np.array([0.0, 0.0, _weighted_median(rho, weight)])
         scale = 0.3
@@ -165,7 +167,7 @@ def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int, known: F64 | None) -
     v = ((np.arange(h) + 0.5) / h * plane[1] + plane[2]).astype(np.float32)
     inverse = u[None] + v[:, None]
     return _Ground(np.log(np.clip(inverse, HORIZON * low, 1.25 * high)), np.asarray(inverse > HORIZON * low),
-                   share)
+                   share, told is not None)
 
 
 def _share(expected: F64, rho: F64) -> float:
