@@ -166,6 +166,7 @@ class DepthPoseConfig(Checked, section="depth_pose"):
     mask_width_px: int = param(640, "pictures are at most this wide from which a network draws the mask, px", lo=32, hi=8192)
     fuse_reach: float = param(0.015, "radius in which a measured point bends the network's depth, share of the width",
                               lo=0.005, hi=0.5)
+    parallax: bool = param(True, "set dense depth right by an earlier picture")
     scale_hold_s: float = param(2.0, "metres are withdrawn this long after the last height or position, s", lo=0.1, hi=60.0)
     nav_motion_min_m: float = param(1.0, "navigation displacement below this says nothing about scale, m", lo=0.05, hi=100.0)
     ground_tilt_max_deg: float = param(25.0, "ground may be tilted against the camera mounting by this, degrees", lo=1, hi=80)

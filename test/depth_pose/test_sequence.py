@@ -7,6 +7,7 @@ from depth_scenes import CAMERA, Rendered
 from uav_perception.config import DepthPoseConfig
 from uav_perception.depth_pose.estimator import make_depth_pose
 from uav_perception.depth_pose.sequence import depth_of, lay_out, observe, run_scale, smooth
+from uav_perception.geometry import se3
 from uav_perception.records import Scale
 
 
@@ -20,10 +21,12 @@ def test_metres_and_ground_are_found_anew_from_the_smoothed_points(flight: Rende
     smooth(sightings, 200.0)
     for s in sightings:
         s.points[:, 2:] *= 2.0  # as if it had halved the run: the metres of before are worth nothing then
+        if s.world_from_camera is not None:
+            s.world_from_camera = se3(s.world_from_camera[:3, :3], s.world_from_camera[:3, 3] / 2)
     lay_out(sightings, stage, CAMERA)
     state, factor = run_scale(sightings)
     assert state is Scale.METRIC and sightings[9].metres_per_unit == kept  # no height, nothing to go by
-    depth = depth_of(sightings[12], CAMERA, 0.015)
+    depth = depth_of(sightings, 12, CAMERA, 0.015)
     assert depth is not None
     seen = np.isfinite(depth)
     assert np.median(depth[seen] * factor / flight.depth[12][seen]) == pytest.approx(1.0, abs=0.05)

@@ -175,8 +175,8 @@ def _stereo_labels(frames: list[Frame], sightings: list[Sighting], poses: list[F
     small = [_resized(f.image, stereo.width_px, stereo.height_px) for f in frames]
     grays = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) for image in small]
     priors: list[F32 | None] = []
-    for s in sightings:
-        depth = depth_of(s, camera, reach)
+    for k in range(len(sightings)):
+        depth = depth_of(sightings, k, camera, reach)
         priors.append(None if depth is None else cv2.resize(1.0 / depth, (stereo.width_px, stereo.height_px),
                                                             interpolation=cv2.INTER_NEAREST))
     found = depth_labels(grays, poses, stereo.K, priors, every=max(1, len(frames) // 40))

@@ -16,7 +16,7 @@ import numpy as np
 from ..camera.files import image_files
 from ..config import DepthPoseConfig
 from ..depth_pose.estimator import make_depth_pose
-from ..depth_pose.sequence import Sighting, depth_of, lay_out, observe, run_scale, smooth
+from ..depth_pose.sequence import Sighting, depth_of, in_flight, lay_out, observe, run_scale, smooth
 from ..errors import InputError
 from ..geometry import quaternion_from_matrix
 from ..records import CameraModel, Frame
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     state, factor = run_scale(sightings)
     folder = args.out / "depth"
     folder.mkdir(parents=True, exist_ok=True)
-    for file, s in zip(files, sightings, strict=True):
-        depth = depth_of(s, camera, config.fuse_reach)
+    for k, file in enumerate(files):
+        depth = in_flight(sightings[k], camera) if args.online else depth_of(sightings, k, camera, config.fuse_reach)
         if depth is None:
             depth = np.full((camera.height_px, camera.width_px), np.nan, np.float32)
         buffer = io.BytesIO()

@@ -38,6 +38,7 @@ from .dense import DepthNetwork, PoseNetwork, resized, supported
 from .fusion import drawn_shape, fuse, laid_on_level
 from .motion_mask import MaskNetwork, MotionMask
 from .odometry import Odometry
+from .parallax import Parallax
 from .photometric import align
 from .products import at_most, level_plane, rigid_flow
 from .scale import MetricScale, Plane, fit_ground
@@ -66,6 +67,7 @@ class DepthPose:
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
         self.mask = MotionMask(config.motion_contrast, mask_net)
         self._moving: Bool | None = None  # the newest mask
+        self._parallax = Parallax()
         self.wants_mask, self.wants_flow = config.motion_mask, config.flow
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
         self._camera: CameraModel | None = None
@@ -77,6 +79,7 @@ class DepthPose:
         self.resets = 0
         self.last_step: Step | None = None  # of the last usable frame, for what works on whole recordings
         self.last_disparity: F32 | None = None
+        self.last_grey: U8 | None = None  # its picture, of the size that depth has
         self.last_ground: F64 | None = None  # (3,) that the depth of the last frame was drawn on, see `fuse`
         self.scene_flow = SceneFlow()
 
@@ -104,6 +107,7 @@ class DepthPose:
         if step.cur_from_prev is None and from_ns is not None:
             step = self._carry(step, frame.image, gray, camera, small_camera)
         self.last_step = step
+        self._follow(step)
         ground = self.ground_below(step.cur_xy, step.rho, step.rho_sigma, height_agl_m)
         depth_run, depth_valid = self._dense(disparity, step, ground, camera, small_camera)
         if depth_run is not None:
@@ -115,11 +119,16 @@ class DepthPose:
         if jumped:
             self.resets += 1
             self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
-        depth = _depth_record(frame.stamp_ns, depth_run, depth_valid, factor, small_camera)
+        self.last_grey, shown = resized(gray, small_camera.width_px, small_camera.height_px), depth_run
+        if depth_run is not None and self.config.parallax:  # for others: the mask would miss what it has made to fit
+            shown = self._parallax(frame.stamp_ns, self.last_grey, depth_run, small_camera, self.last_ground,
+                                   self._moving)
+        depth = _depth_record(frame.stamp_ns, shown, depth_valid, factor, small_camera)
         result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
                                  prev_to_cur=step.plane_homography(camera), status=self._status(step, jumped))
         result = self._add_products(result, step, frame.image, depth_run, small_camera, camera, tracks, from_ns)
         self.odometry.leave_out(self._moving)
+        self._parallax.past.keep(frame.stamp_ns, (self.last_grey, self._moving))
         self._previous = (frame.image, gray, depth_run)
         return result
 
@@ -153,6 +162,7 @@ class DepthPose:
         self.odometry.reset()
         self.scale.reset()
         self.mask.reset()
+        self._parallax.past.reset()
         self._last_ns, self._previous, self._moving = None, None, None
         self.scene_flow.reset()
         self.resets += 1
@@ -182,6 +192,14 @@ class DepthPose:
         self.odometry.unit = unit
         return replace(fresh, motion=Motion.GENERAL, cur_from_prev=aligned.cur_from_prev,
                        covariance=10 * aligned.covariance, message=f"{lost.message}; motion from direct alignment")
+
+    def _follow(self, step: Step) -> None:
+        """Earlier pictures are seen from where the camera is now, or forgotten where that is not known."""
+        for past in (self.mask, self._parallax.past):
+            if step.cur_from_prev is None or step.revision is not None:
+                past.reset()
+            else:
+                past.move(step.cur_from_prev)
 
     def _integrate(self, step: Step, from_ns: int | None, to_ns: int, factor: float | None, state: Scale
                    ) -> EgoMotion | None:
@@ -276,12 +294,11 @@ class DepthPose:
     def _add_products(self, result: DepthPoseResult, step: Step, image: U8, depth_run: F32 | None, small: CameraModel,
                       camera: CameraModel, tracks: Sequence[Track], from_ns: int | None) -> DepthPoseResult:
         self._moving = None  # that was the frame before's
-        if step.cur_from_prev is None or step.revision is not None:
-            self.mask.reset()
         if step.cur_from_prev is None or depth_run is None or self._previous is None or from_ns is None:
             return result
-        flow = rigid_flow(depth_run, small, step.cur_from_prev) if self.wants_flow else None
-        self.mask.move(step.cur_from_prev)
+        flow = None
+        if self.wants_flow and result.depth is not None and result.ego_motion is not None:  # of one unit
+            flow = rigid_flow(result.depth.depth, small, result.ego_motion.to_from)
         size_px = (camera.width_px, camera.height_px)
         mask = None
         if self.wants_mask:

@@ -77,7 +77,7 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
     shown = plane.log if disparity is None else _enlarged(np.log(np.maximum(disparity, 1e-6)), h, w)
     contrast, unit = _fitted(_at(shown, uv).astype(np.float64), wanted, weight)
     drawn = np.float32(contrast) * shown + np.float32(unit)
-    level = _near(drawn, plane.log) * (plane.here * np.float32(plane.trust))
+    level = near_ground(drawn, plane.log) * (plane.here * np.float32(plane.trust))
     if moving is not None:
         level = level * (1 - np.asarray(cv2.resize(moving.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)))
     drawn = drawn + level * (plane.log - drawn)
@@ -89,7 +89,7 @@ def fuse(disparity: F32 | None, uv: F64, rho: F64, rho_sigma: F64, *, shape: tup
     if disparity is None or ground is None:  # nothing tells what stands from what lies
         level = np.zeros_like(level)
     looks = _at(level, uv)
-    lying = looks * _near(wanted, _at(plane.log, uv))
+    lying = looks * near_ground(wanted, _at(plane.log, uv))
     kinds = np.column_stack([lying, 1 - lying, looks])  # on the ground, not on it; looking as if on it
     fields = _spread(np.column_stack([off, off, looks - lying]), uv, weight[:, None] * kinds,
                      (max(4, h // 4), max(4, w // 4)), reach)
@@ -107,10 +107,18 @@ def laid_on_level(disparity: F32, level: F32) -> F32:
     own, wanted = (a[::4, ::4][here[::4, ::4]].astype(np.float64) for a in (shown, ground))
     contrast, unit = _fitted(own, wanted, np.full(len(own), 20.0 / len(own)))  # an expectation is worth few points
     drawn = np.float32(contrast) * shown + np.float32(unit)
-    return np.asarray(np.exp(drawn + _near(drawn, ground) * here * (ground - drawn)), np.float32)
+    return np.asarray(np.exp(drawn + near_ground(drawn, ground) * here * (ground - drawn)), np.float32)
 
 
-def _near(found: NDArray[Any], ground: NDArray[Any]) -> NDArray[Any]:
+def plane_inverse(plane: F64, h: int, w: int) -> F32:
+    """(h, w) inverse depth ``plane @ (u, v, 1)`` at the middles of the cells, u and v in 0..1; negative beyond its
+    horizon."""
+    u = ((np.arange(w) + 0.5) / w * plane[0]).astype(np.float32)
+    v = ((np.arange(h) + 0.5) / h * plane[1] + plane[2]).astype(np.float32)
+    return np.asarray(u[None] + v[:, None], np.float32)
+
+
+def near_ground(found: NDArray[Any], ground: NDArray[Any]) -> NDArray[Any]:
     """0..1: how far what is found lies on the ground, both log inverse depth of one shape."""
     return np.asarray(np.exp(-0.5 * ((found - ground) / np.float32(ON_GROUND)) ** 2))
 
@@ -163,9 +171,7 @@ def _ground(uv: F64, rho: F64, weight: F64, h: int, w: int, known: F64 | None) -
             row = np.sqrt(weight / (1 + (error / scale) ** 2)) / rho
             plane = np.asarray(np.linalg.lstsq(a * row[:, None], rho * row, rcond=1e-6)[0], np.float64)
     share = _share(a @ plane, rho)
-    u = ((np.arange(w) + 0.5) / w * plane[0]).astype(np.float32)
-    v = ((np.arange(h) + 0.5) / h * plane[1] + plane[2]).astype(np.float32)
-    inverse = u[None] + v[:, None]
+    inverse = plane_inverse(plane, h, w)
     return _Ground(np.log(np.clip(inverse, HORIZON * low, 1.25 * high)), np.asarray(inverse > HORIZON * low),
                    share, told is not None)
 

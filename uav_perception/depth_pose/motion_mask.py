@@ -8,7 +8,6 @@ still moves against the newest is told apart from wrong depth, which shifts thin
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy as np
 
 from ..engine import Engine
 from ..errors import ModelError
-from ..geometry import se3_inverse
 from ..records import F32, F64, U8, Bool, CameraModel
+from .past import Past
 from .products import cells, source_pixels
 
 LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
@@ -65,7 +64,7 @@ class MotionMask:
     def __init__(self, contrast: float = 10.0, network: MaskNetwork | None = None) -> None:
         self._contrast, self._network = contrast, network
         self.careful = True  # ask the network; False: the threshold, which costs next to nothing
-        self.reset()
+        self._past = Past[U8](STORE_S, 1.5 * LAGS_S[-1])
 
     @property
     def asks_network(self) -> bool:
@@ -73,12 +72,11 @@ class MotionMask:
         return self._network is not None and self.careful
 
     def reset(self) -> None:
-        self._past: deque[tuple[int, U8, F64]] = deque()
-        self._world_from_camera = np.eye(4)
+        self._past.reset()
 
     def move(self, cur_from_prev: F64) -> None:
         """The camera moved: (4, 4) in run units."""
-        self._world_from_camera = self._world_from_camera @ se3_inverse(cur_from_prev)
+        self._past.move(cur_from_prev)
 
     def __call__(self, stamp_ns: int, image: U8, depth: F32, camera: CameraModel, size_px: tuple[int, int] | None = None
                  ) -> Bool | None:
@@ -89,30 +87,27 @@ class MotionMask:
         """
         soft = softened(image)
         earlier = self._earlier(stamp_ns, image.shape)
-        relative = [(past, se3_inverse(pose) @ self._world_from_camera) for past, pose in earlier]
-        if not self._past or stamp_ns - self._past[-1][0] >= STORE_S * 1e9:
-            self._past.append((stamp_ns, soft, self._world_from_camera))
+        self._past.keep(stamp_ns, soft)
         if not earlier:
             return None
         if self._network is not None and self.careful:
-            evidence = self._network.evidence(channels(image, soft, relative, depth, camera).astype(np.float32))
+            evidence = self._network.evidence(channels(image, soft, earlier, depth, camera).astype(np.float32))
         else:
             outside = [_most(_outside(soft, there), nothing)
-                       for there, nothing, _ in (_warped(*past, depth, camera) for past in relative)]
+                       for there, nothing, _ in (_warped(*past, depth, camera) for past in earlier)]
             evidence = self._outlined(np.minimum.reduce(outside)).astype(np.float32) - 0.5
         size_px = size_px or (image.shape[1], image.shape[0])
         return np.asarray(np.asarray(cv2.resize(evidence, size_px, interpolation=cv2.INTER_LINEAR)) > 0)
 
     def _earlier(self, stamp_ns: int, shape: tuple[int, ...]) -> list[tuple[U8, F64]]:
-        """One picture of each age, pose with it; none until there are all."""
-        while self._past and (stamp_ns - self._past[0][0] > 1.5e9 * LAGS_S[-1] or self._past[0][1].shape != shape):
-            self._past.popleft()
+        """One picture of each age, and ``past_from_cur``; none until there are all."""
+        kept = [(age, past, pose) for age, past, pose in self._past.before(stamp_ns) if past.shape == shape]
         found = []
         for lag in LAGS_S:
-            near = min(self._past, key=lambda p: abs(stamp_ns - p[0] - lag * 1e9), default=None)
-            if near is None or abs(stamp_ns - near[0] - lag * 1e9) > 0.15e9:
+            age, past, pose = min(kept, key=lambda k: abs(k[0] - lag), default=(np.inf, None, None))
+            if past is None or pose is None or abs(age - lag) > 0.15:
                 return []
-            found.append((near[1], near[2]))
+            found.append((past, pose))
         return found
 
     def _outlined(self, difference: U8) -> Bool:

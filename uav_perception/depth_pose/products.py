@@ -95,6 +95,19 @@ def source_pixels(rho: F32, camera: CameraModel, source_from_camera: F64) -> tup
     return np.asarray(x * z, np.float32), np.asarray(y * z, np.float32)
 
 
+def depth_line(rho: F32, u: F32, v: F32, camera: CameraModel, source_from_camera: F64) -> tuple[F32, F32]:
+    """By how much ``source_pixels`` ``u``, ``v`` (H, W) shift for a unit of log inverse depth: x, y (H, W) px.
+
+    Of u = X / Z the derivative by log rho is rho (X' - u Z') / Z, where X' = (K t)_x and Z' = t_z.
+    """
+    h, w = rho.shape
+    turn = (camera.K @ source_from_camera[:3, :3] @ np.linalg.inv(camera.K))[2].astype(np.float32)
+    shift = (camera.K @ source_from_camera[:3, 3]).astype(np.float32)
+    z = (turn[0] * np.arange(w, dtype=np.float32))[None] + (turn[1] * np.arange(h, dtype=np.float32) + turn[2])[:, None]
+    size = rho / np.maximum(z + shift[2] * rho, np.float32(1e-6))
+    return size * (shift[0] - u * shift[2]), size * (shift[1] - v * shift[2])
+
+
 def rigid_flow(depth: F32, camera: CameraModel, cur_from_prev: F64) -> F32:
     """(H, W, 2) motion in pixels, from the previous frame to this one, of what is now at each pixel if nothing moved.
 

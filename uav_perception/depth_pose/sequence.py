@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 
 from ..geometry import se3, se3_inverse
-from ..records import F32, F64, Bool, CameraModel, Frame, Scale
+from ..records import F32, F64, U8, Bool, CameraModel, Frame, Scale
 from .bundle import Window, solve, transform_points
 from .dense import supported
 from .estimator import DepthPose
 from .features import I64
 from .fusion import drawn_shape, fuse
+from .parallax import EVERY_S, OLDEST_S, View, best, corrected
+from .products import scaled_camera
 from .structure import measured_points
 
 STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
@@ -41,6 +43,7 @@ class Sighting:
     height_agl_m: float | None
     metres_per_unit: float | None
     depth: F32 | None
+    grey: U8 | None  # (h, w) the picture, of the size that depth has in flight
     point_ids: I64
     points: F64  # (N, 4) of x, y, rho and the standard deviation of rho, in this camera
 
@@ -67,7 +70,8 @@ def observe(stage: DepthPose, frames: Iterable[Frame], heights_m: dict[int, floa
         yield Sighting(frame.stamp_ns, stage.odometry.generation, world, ids.copy(), xy.copy(), sigma,
                        stage.last_disparity if used else None, stage.last_ground if used else None,
                        result.motion_mask, height, factor,
-                       None if depth is None else depth.astype(np.float32), point_ids, points)
+                       None if depth is None else depth.astype(np.float32), stage.last_grey if used else None,
+                       point_ids, points)
 
 
 def smooth(sightings: list[Sighting], focal_px: float) -> None:
@@ -150,21 +154,52 @@ def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) ->
             s.metres_per_unit = height / ground.height
 
 
-def depth_of(sighting: Sighting, camera: CameraModel, reach: float) -> F32 | None:
-    """Depth (H, W) of source size in run units, from the smoothed points; NaN where unknown, None when nothing is."""
-    p = sighting.points
+def depth_of(sightings: list[Sighting], k: int, camera: CameraModel, reach: float) -> F32 | None:
+    """Depth (H, W) of source size in run units, from the smoothed points and the pictures before and after; NaN where
+    unknown, None when nothing is."""
+    s = sightings[k]
+    p = s.points
     uv, rho, sigma = measured_points(p[:, :2], p[:, 2], p[:, 3], camera)
-    depth = sighting.depth
-    if len(rho) >= 12:
-        network = sighting.disparity
-        depth = 1.0 / fuse(network, uv, rho, sigma, shape=drawn_shape(camera), ground=sighting.ground,
-                           moving=sighting.moving, reach=reach)
-        if network is None:
-            depth = np.where(supported(uv, depth.shape[1], depth.shape[0]), depth, np.nan)
+    depth = s.depth
+    if len(rho) >= 12 and s.grey is not None:
+        inverse = fuse(s.disparity, uv, rho, sigma, shape=drawn_shape(camera), ground=s.ground, moving=s.moving,
+                       reach=reach)
+        h, w = s.grey.shape
+        small = scaled_camera(camera, w, h)
+        drawn = np.asarray(np.float32(1) / cv2.resize(inverse, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
+        views = [view for side in (-1, 1) for view in best(_views(sightings, k, side), drawn, small)]
+        depth = corrected(drawn, s.grey, views, small, s.ground, s.moving)
+        if s.disparity is None:
+            depth = np.where(supported(uv, w, h), depth, np.nan)
+    return _sized(depth, camera)
+
+
+def in_flight(sighting: Sighting, camera: CameraModel) -> F32 | None:
+    """Depth (H, W) of source size in run units, as it was said in flight; NaN where unknown, None when nothing was."""
+    return _sized(sighting.depth, camera)
+
+
+def _sized(depth: F32 | None, camera: CameraModel) -> F32 | None:
     if depth is None:
         return None
     size = (camera.width_px, camera.height_px)
     return np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _views(sightings: list[Sighting], k: int, side: int) -> list[View]:
+    """Pictures of the run before (``side`` -1) or after (1) the ``k``-th: the next one, and others not long from it."""
+    here = sightings[k]
+    views, last_s = list[View](), 0.0
+    for s in sightings[k + side::side] if 0 <= k + side < len(sightings) else ():
+        away_s = abs(s.stamp_ns - here.stamp_ns) / 1e9
+        if s.run != here.run or (views and away_s > OLDEST_S):
+            break
+        if s.world_from_camera is None or here.world_from_camera is None or s.grey is None:
+            continue
+        if not views or away_s - last_s >= EVERY_S:
+            views.append(View(s.grey, se3_inverse(s.world_from_camera) @ here.world_from_camera, s.moving))
+            last_s = away_s
+    return views
 
 
 def run_scale(sightings: list[Sighting]) -> tuple[Scale, float]:
