@@ -51,15 +51,11 @@ def test_of_planes_that_hold_about_as_much_the_one_as_mounted_is_ground(leaning:
     assert found.normal @ (UP if level else lean @ UP) > np.cos(0.02)
 
 
-def plane(height: float) -> Plane:
-    return Plane(UP, height, 50, 0.01)
-
-
 def feed(scale: MetricScale, height_m: float | None, units: float, start_ns: int, count: int) -> list[bool]:
     jumps = []
     for k in range(count):
         stamp = start_ns + k * 10**8
-        scale.add_height(stamp, height_m, plane(units))
+        scale.add_height(stamp, height_m, units)
         jumps.append(scale.settle(stamp))
     return jumps
 
@@ -76,7 +72,7 @@ def test_a_young_run_that_changes_its_mind_gives_no_metres_yet() -> None:
     scale, off = MetricScale(), [18, 14, 15, 24, 45, 41, 12, 27, 7, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     errors = []
     for k, percent in enumerate(off):
-        scale.add_height(k * 50_000_000, 20.0, plane(20.0 / float(np.exp(percent / 100))))
+        scale.add_height(k * 50_000_000, 20.0, 20.0 / float(np.exp(percent / 100)))
         scale.settle(k * 50_000_000)
         if scale.metres_per_unit is not None:
             errors.append(abs(np.log(scale.metres_per_unit)))
@@ -106,7 +102,7 @@ def test_a_changed_scale_is_a_jump_and_disagreement_is_no_scale() -> None:
     assert scale.metres_per_unit == pytest.approx(80.0)
     noisy = MetricScale()
     for k in range(12):
-        noisy.add_height(k * 10**8, 20.0, plane(0.5 if k % 2 else 1.0))
+        noisy.add_height(k * 10**8, 20.0, 0.5 if k % 2 else 1.0)
         noisy.settle(k * 10**8)
     assert noisy.state is Scale.UNIT
 

@@ -44,6 +44,7 @@ from .products import at_most, level_plane, rigid_flow
 from .scale import MetricScale, Plane, fit_ground
 from .scene_flow import SceneFlow
 from .structure import Step, measured_points
+from .terrain import Terrain
 from .two_view import Motion
 
 
@@ -65,6 +66,7 @@ class DepthPose:
         self.odometry = Odometry(features=config.features, window=config.window, keyframe_px=config.keyframe_px,
                                  up=self._up if config.expect_level else None)
         self.scale = MetricScale(hold_s=config.scale_hold_s, nav_motion_min_m=config.nav_motion_min_m)
+        self._terrain = Terrain()
         self.mask = MotionMask(config.motion_contrast, mask_net)
         self._moving: Bool | None = None  # the newest mask
         self._parallax = Parallax()
@@ -163,6 +165,7 @@ class DepthPose:
         self.scale.reset()
         self.mask.reset()
         self._parallax.past.reset()
+        self._terrain.reset()
         self._last_ns, self._previous, self._moving = None, None, None
         self.scene_flow.reset()
         self.resets += 1
@@ -194,7 +197,9 @@ class DepthPose:
                        covariance=10 * aligned.covariance, message=f"{lost.message}; motion from direct alignment")
 
     def _follow(self, step: Step) -> None:
-        """Earlier pictures are seen from where the camera is now, or forgotten where that is not known."""
+        """Earlier pictures, and ground, are seen from where the camera is now, or forgotten where that is not known."""
+        if step.cur_from_prev is None or step.revision is not None:
+            self._terrain.reset()
         for past in (self.mask, self._parallax.past):
             if step.cur_from_prev is None or step.revision is not None:
                 past.reset()
@@ -272,7 +277,11 @@ class DepthPose:
                       ground: Plane | None) -> bool:
         before = self.scale.metres_per_unit
         if step.cur_from_prev is not None:
-            self.scale.add_height(stamp_ns, height_agl_m, ground)
+            height = None
+            if ground is not None:
+                self._terrain.add(step.ids, step.cur_xy, step.rho, step.rho_sigma, ground, step.world_from_cur)
+                height = self._terrain.height(ground, step.world_from_cur)
+            self.scale.add_height(stamp_ns, height_agl_m, height)
         if self.odometry.started:  # before, the run has no translation to compare
             self.scale.add_navigation(stamp_ns, nav_position_m, step.world_from_cur[:3, 3])
         jumped = self.scale.settle(stamp_ns)

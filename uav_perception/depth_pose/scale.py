@@ -120,10 +120,10 @@ class MetricScale:
     def state(self) -> Scale:
         return Scale.UNIT if self.metres_per_unit is None else Scale.METRIC
 
-    def add_height(self, stamp_ns: int, height_agl_m: float | None, plane: Plane | None) -> None:
-        """A height above ground and the ground seen in run units: s = h_agl / h_plane."""
-        if height_agl_m is not None and np.isfinite(height_agl_m) and height_agl_m > 0 and plane is not None:
-            self._samples.append((stamp_ns, height_agl_m / plane.height))
+    def add_height(self, stamp_ns: int, height_agl_m: float | None, height: float | None) -> None:
+        """A height above ground in metres, and in run units: s = h_agl / h."""
+        if height_agl_m is not None and np.isfinite(height_agl_m) and height_agl_m > 0 and height is not None:
+            self._samples.append((stamp_ns, height_agl_m / height))
 
     def add_navigation(self, stamp_ns: int, nav_position_m: ArrayLike | None, run_position: F64) -> None:
         """Position by navigation (3,) m and by this run (3,) units: s = |dp_nav| / |dp_run| over real motion."""

@@ -22,6 +22,7 @@ from .fusion import drawn_shape, fuse
 from .parallax import EVERY_S, OLDEST_S, View, best, corrected
 from .products import scaled_camera
 from .structure import measured_points
+from .terrain import Terrain
 
 STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
 TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
@@ -146,12 +147,20 @@ def _adjust(frames: list[Sighting], settled: int, focal_px: float) -> None:
 
 def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) -> None:
     """Ground, and metres where they were known, anew from the smoothed points, in place."""
+    terrain, run = Terrain(), -1
     for s in sightings:
         height = s.height_agl_m
         ground = stage.ground_below(s.points[:, :2], s.points[:, 2], s.points[:, 3], height)
         s.ground = stage.told(ground, camera)
-        if s.metres_per_unit is not None and ground is not None and height is not None and 0 < height < np.inf:
-            s.metres_per_unit = height / ground.height
+        if s.run != run:
+            terrain.reset()
+            run = s.run
+        if ground is None or s.world_from_camera is None:
+            continue
+        x, y, rho, sigma = s.points.T
+        terrain.add(s.point_ids, np.column_stack([x, y]), rho, sigma, ground, s.world_from_camera)
+        if s.metres_per_unit is not None and height is not None and 0 < height < np.inf:
+            s.metres_per_unit = height / terrain.height(ground, s.world_from_camera)
 
 
 def depth_of(sightings: list[Sighting], k: int, camera: CameraModel, reach: float) -> F32 | None:
