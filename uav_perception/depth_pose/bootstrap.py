@@ -14,6 +14,7 @@ from .two_view import Motion, estimate_two_view, fit_rotation, middle, triangula
 
 PLANE_PARALLAX = 2.5  # times the parallax that other scenes need
 MISFIT = 0.5  # median residual, in standard deviations of a corner, that the first structure may leave
+AMPLE = 5.0  # times the parallax needed, from where on as much more misfit matters no more: survey flights over trees
 LEVEL_RAD = 0.6  # a plane tilted less against the expected vertical counts as ground
 # Times the least misfit that a motion over level ground may leave, and one that turns by a third of the best or less:
 # vehicles that drive ahead fit ground on edge, for they move along the way
@@ -57,7 +58,8 @@ def first_structure(first: View, waiting: list[View], current: View, focal_px: f
             solution = solve(window, 8)
             adjusted.append((float(np.median(solution.residual)), window, solution.rho_sigma))
     # what moves by itself spoils a sum of squares, not a median; who waits long must content himself with less
-    rivals = [w for w in adjusted if w[0] < MISFIT + 0.15 * len(waiting)]
+    ample = max(1.0, found.parallax_px / (AMPLE * start_px))
+    rivals = [w for w in adjusted if w[0] < MISFIT * ample + 0.15 * len(waiting)]
     if not rivals:
         return None
     least = min(misfit for misfit, _, _ in rivals)

@@ -181,7 +181,7 @@ def describe(gray: U8) -> Described:
     """SIFT keypoints and descriptors of a picture."""
     shrink = min(1.0, _WIDE_PX / max(gray.shape))
     small = gray if shrink == 1.0 else cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    keypoints, descriptors = cv2.SIFT.create(800).detectAndCompute(small, None)
+    keypoints, descriptors = cv2.SIFT.create(2000).detectAndCompute(small, None)
     if descriptors is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
     return np.array([k.pt for k in keypoints], np.float32) / np.float32(shrink), np.asarray(descriptors, np.float32)
