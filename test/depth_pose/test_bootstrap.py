@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +15,7 @@ from uav_perception.config import DepthPoseConfig
 from uav_perception.depth_pose.bootstrap import View, first_structure
 from uav_perception.depth_pose.estimator import make_depth_pose
 from uav_perception.geometry import se3_inverse
+from uav_perception.records import CameraModel, Frame
 from uav_perception.sim.flight import Flight, FlightOptions
 
 
@@ -45,3 +50,37 @@ def test_level_ground_straight_below_is_told_early_where_down_is_known(mounting_
     if found is not None:
         rho = found[1][:, 2]
         assert np.std(rho) < 0.03 * np.mean(rho)  # level
+
+
+@pytest.mark.parametrize(("step_m", "starts"), [(13.5, True), (1.5, False)])
+def test_rough_matches_over_trees_start_a_run_where_parallax_is_ample(step_m: float, starts: bool) -> None:
+    """Straight down from 40 m, crowns up to 12 m high, and corners that fit to a pixel or so."""
+    rng, focal = np.random.default_rng(3), 780.0
+    wood = np.column_stack([rng.uniform(-25, 25, 60), rng.uniform(-8, 20, 60), 40 - rng.uniform(0, 12, 60)])
+    views = []
+    for k in range(2):
+        seen = wood - [0.0, step_m * k, 0.0]
+        xy = seen[:, :2] / seen[:, 2:] + rng.normal(0, 0.7 / focal, (60, 2))
+        views.append(View(np.eye(3), np.zeros(3), np.arange(60), xy))
+    found = first_structure(views[0], [], views[1], focal, 0.35, 3.0, np.array([0.0, 0.0, -1.0]))
+    assert (found is not None) == starts
+    if found is not None:
+        true = wood[found[0], 2]
+        assert np.median(np.abs(np.log(found[1][:, 2] * true / np.median(found[1][:, 2] * true)))) < 0.05
+
+
+def test_a_real_survey_of_stills_over_trees_is_followed(shared: Path) -> None:
+    """Six frames straight down, 60 to 65 % overlap, by navigation 13.5 m apart along the picture's upper edge."""
+    folder = shared / "data" / "depth_pose" / "uav_brighton_beach"
+    with (folder / "poses.csv").open() as file:
+        rows = list(csv.DictReader(file))[:6]
+    stage, steps = make_depth_pose(DepthPoseConfig(camera_pitch_deg=90.0, motion_mask=False)), []
+    camera = CameraModel(np.array([[780.0, 0, 639.5], [0, 780.0, 359.5], [0, 0, 1]]), np.zeros(5), 1280, 720)
+    for k, row in enumerate(rows):
+        image = np.asarray(cv2.imread(str(folder / "images" / row["file"].replace(".jpg", ".webp"))), np.uint8)
+        stage.update(Frame(k, k * 10**8, image, camera), float(row["alt_rel"]))
+        assert stage.last_step is not None
+        steps.append(stage.last_step.cur_from_prev)
+    assert steps[0] is None
+    for step in steps[1:]:
+        assert step is not None and step[1, 3] > 0.95 * np.linalg.norm(step[:3, 3]) > 0
