@@ -49,6 +49,12 @@ def test_wrong_depth_is_set_right_and_right_depth_stays(flight: Rendered) -> Non
     assert error(corrected(flight.depth[NOW], grey(flight, NOW), views, CAMERA, None, None), flight) < 0.01
 
 
+def test_another_exposure_does_not_matter(flight: Rendered) -> None:
+    darker = np.asarray(cv2.convertScaleAbs(grey(flight, THEN), alpha=0.7, beta=10), np.uint8)
+    found = corrected(bent(flight), grey(flight, NOW), [View(darker, pose(flight, THEN))], CAMERA, None, None)
+    assert error(found, flight) < 0.5 * error(bent(flight), flight)
+
+
 def test_what_nothing_can_tell_stays(flight: Rendered) -> None:
     """Blank pictures, none, and one from the same place."""
     blank, wrong = np.full((HEIGHT, WIDTH), 120, np.uint8), bent(flight)

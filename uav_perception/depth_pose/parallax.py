@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..records import F32, F64, U8, Bool, CameraModel
+from .features import match_brightness
 from .fusion import near_ground, plane_inverse
 from .motion_mask import grown
 from .past import Past
@@ -102,7 +103,7 @@ def _off(rho: F32, grey: U8, view: View, camera: CameraModel) -> tuple[F32, F32]
     h, w = grey.shape
     u, v = source_pixels(rho, camera, view.from_cur)
     x, y = depth_line(rho, u, v, camera, view.from_cur)
-    there = cv2.remap(view.grey, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    there = cv2.remap(match_brightness(view.grey, grey), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dense.setFinestScale(0)
     dense.setPatchStride(6)
