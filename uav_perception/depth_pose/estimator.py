@@ -18,7 +18,7 @@ from ..config import DepthPoseConfig
 from ..engine import Engine, EngineInfo
 from ..engine.own import own_engine
 from ..engine.select import open_engine
-from ..geometry import BODY_FROM_OPTICAL, quaternion_from_matrix, se3, se3_exp, se3_inverse, so3_exp
+from ..geometry import BODY_FROM_OPTICAL, se3, se3_exp, so3_exp
 from ..records import (
     F32,
     F64,
@@ -27,11 +27,8 @@ from ..records import (
     CameraModel,
     DepthMap,
     DepthPoseResult,
-    EgoMotion,
     Frame,
-    Pose,
     RelativeDepth,
-    Scale,
     Track,
 )
 from .dense import DepthNetwork, PoseNetwork, resized, supported
@@ -39,6 +36,7 @@ from .fusion import drawn_shape, fuse, laid_on_level
 from .motion_mask import MaskNetwork, MotionMask
 from .odometry import Odometry
 from .parallax import Parallax
+from .path import Path
 from .photometric import align
 from .products import at_most, level_plane, rigid_flow
 from .scale import MetricScale, Plane, fit_ground
@@ -76,14 +74,17 @@ class DepthPose:
         self._last_ns: int | None = None  # stamp of the last frame that was used
         self._backwards = 0
         self._previous: tuple[U8, U8, F32 | None] | None = None  # image, grey, its depth in run units
-        self._odom_from_camera = np.eye(4)  # optical axes of the first frame; metres when METRIC, else run units
-        self._pose_covariance = np.zeros((6, 6))
-        self.resets = 0
+        self._path = Path(self.mount)
         self.last_step: Step | None = None  # of the last usable frame, for what works on whole recordings
         self.last_disparity: F32 | None = None
         self.last_grey: U8 | None = None  # its picture, of the size that depth has
         self.last_ground: F64 | None = None  # (3,) that the depth of the last frame was drawn on, see `fuse`
         self.scene_flow = SceneFlow()
+
+    @property
+    def resets(self) -> int:
+        """How often what was said before ceased to be comparable."""
+        return self._path.resets
 
     @property
     def engine_info(self) -> EngineInfo:
@@ -115,18 +116,16 @@ class DepthPose:
         if depth_run is not None:
             self.odometry.suggest(1.0 / depth_run)
         jumped = self._update_scale(frame.stamp_ns, height_agl_m, nav_position_m, step, ground)
-        factor = self.scale.metres_per_unit
-        state = self.scale.state
-        ego = self._integrate(step, from_ns, frame.stamp_ns, factor, state)
+        ego = self._path.follow(step, from_ns, frame.stamp_ns, self.scale)
         if jumped:
-            self.resets += 1
-            self._pose_covariance = self._pose_covariance * 2 + np.diag([0.25, 0.25, 0.25, 0, 0, 0])
+            self._path.jumped()
         self.last_grey, shown = resized(gray, small_camera.width_px, small_camera.height_px), depth_run
         if depth_run is not None and self.config.parallax:  # for others: the mask would miss what it has made to fit
             shown = self._parallax(frame.stamp_ns, self.last_grey, depth_run, small_camera, self.last_ground,
                                    self._moving)
-        depth = _depth_record(frame.stamp_ns, shown, depth_valid, factor, small_camera)
-        result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=self._pose(frame.stamp_ns, state),
+        depth = _depth_record(frame.stamp_ns, shown, depth_valid, self.scale.metres_per_unit, small_camera)
+        pose = self._path.pose(frame.stamp_ns, self.scale.state)
+        result = DepthPoseResult(frame.stamp_ns, depth=depth, ego_motion=ego, pose=pose,
                                  prev_to_cur=step.plane_homography(camera), status=self._status(step, jumped))
         result = self._add_products(result, step, frame.image, depth_run, small_camera, camera, tracks, from_ns)
         self.odometry.leave_out(self._moving)
@@ -168,8 +167,7 @@ class DepthPose:
         self._terrain.reset()
         self._last_ns, self._previous, self._moving = None, None, None
         self.scene_flow.reset()
-        self.resets += 1
-        self._pose_covariance = self._pose_covariance + np.eye(6)  # what happened in between is unknown
+        self._path.lost()
 
     # -- motion ----------------------------------------------------------------------------------------------------
 
@@ -188,9 +186,8 @@ class DepthPose:
             found = [align(before, now, previous[2], small.K, guess) for guess in guesses]
             aligned = max((a for a in found if a is not None), key=lambda a: a.agreement, default=None)
         if aligned is None or aligned.agreement < 0.5:
-            self.resets += 1
             self.scale.reset()
-            self._pose_covariance = self._pose_covariance + np.eye(6)
+            self._path.lost()
             return replace(fresh, message=f"{lost.message}; run starts anew")
         self.odometry.unit = unit
         return replace(fresh, motion=Motion.GENERAL, cur_from_prev=aligned.cur_from_prev,
@@ -205,37 +202,6 @@ class DepthPose:
                 past.reset()
             else:
                 past.move(step.cur_from_prev)
-
-    def _integrate(self, step: Step, from_ns: int | None, to_ns: int, factor: float | None, state: Scale
-                   ) -> EgoMotion | None:
-        if step.cur_from_prev is None or from_ns is None:
-            return None
-        metres = factor if factor is not None else 1.0
-        if step.revision is not None:  # the first parallax tells how the frames before had really moved
-            revision = step.revision.copy()
-            revision[:3, 3] *= metres
-            self._odom_from_camera = self._odom_from_camera @ revision
-            self.resets += 1
-        cur_from_prev = step.cur_from_prev.copy()
-        cur_from_prev[:3, 3] *= metres
-        covariance = step.covariance.copy()
-        covariance[:3] *= metres
-        covariance[:, :3] *= metres
-        if state is Scale.METRIC:
-            covariance[:3, :3] += self.scale.relative_sigma**2 * np.outer(cur_from_prev[:3, 3], cur_from_prev[:3, 3])
-        turn = np.zeros((6, 6))
-        turn[:3, :3] = turn[3:, 3:] = self.mount[:3, :3] @ self._odom_from_camera[:3, :3]
-        self._pose_covariance = self._pose_covariance + turn @ covariance @ turn.T
-        self._odom_from_camera = self._odom_from_camera @ se3_inverse(cur_from_prev)
-        return EgoMotion(from_ns, to_ns, cur_from_prev, covariance, state, step.inliers)
-
-    def _pose(self, stamp_ns: int, state: Scale) -> Pose:
-        mount = self.mount.copy()
-        if state is Scale.UNIT:
-            mount[:3, 3] = 0.0  # a lever arm in metres has no meaning in run units
-        base = mount @ self._odom_from_camera @ se3_inverse(mount)
-        return Pose(stamp_ns, "odom", "base_link", base[:3, 3], quaternion_from_matrix(base[:3, :3]),
-                    self._pose_covariance.copy(), self.resets, state)
 
     # -- depth and scale -------------------------------------------------------------------------------------------
 
@@ -287,7 +253,7 @@ class DepthPose:
         jumped = self.scale.settle(stamp_ns)
         after = self.scale.metres_per_unit
         if (before is None) != (after is None):  # the pose changes its unit: carry the path over
-            self._odom_from_camera[:3, 3] *= after if after is not None else 1.0 / (before or 1.0)
+            self._path.change_unit(after if after is not None else 1.0 / (before or 1.0))
         return jumped
 
     def _status(self, step: Step, jumped: bool) -> str:
