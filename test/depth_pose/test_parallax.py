@@ -14,7 +14,7 @@ from uav_perception.depth_pose.fusion import plane_inverse
 from uav_perception.depth_pose.parallax import Parallax, View, best, corrected
 from uav_perception.depth_pose.products import depth_line, source_pixels
 from uav_perception.geometry import se3_exp, se3_inverse
-from uav_perception.records import F32, F64, U8
+from uav_perception.records import F32, F64, U8, CameraModel
 
 NOW, THEN = 12, 8
 INNER = (slice(20, -20), slice(20, -20))
@@ -103,6 +103,8 @@ def test_the_view_with_enough_shift_is_taken_unless_it_shows_another_place(fligh
     assert best(list(steps.values()), depth, CAMERA) == [steps[0.06]]
     away = View(picture, se3_exp([0, 0, 0, 0, 1.0, 0]))
     assert best([away], depth, CAMERA) == [] == best([], depth, CAMERA)
+    lens = CameraModel(CAMERA.K, np.array([-0.2, 0.05, 0, 0, 0]), WIDTH, HEIGHT)
+    assert best(list(steps.values()), depth, lens) == []
 
 
 @given(st.lists(st.floats(-0.3, 0.3), min_size=6, max_size=6))
