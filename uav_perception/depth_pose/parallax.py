@@ -56,8 +56,8 @@ class Parallax:
 
 
 def best(views: Sequence[View], depth: F32, camera: CameraModel) -> list[View]:
-    """The view in which half of what is seen shifts by nearest to ``WANTED``; none where all show something else, or the
-    lens distorts: pictures are laid over each other as an ideal pinhole would see them."""
+    """The view in which half of what is seen shifts by nearest to ``WANTED``; none where all show something else, or
+    the lens distorts: pictures are laid over each other as an ideal pinhole would see them."""
     if camera.distortion.any():
         return []
     coarse = np.ascontiguousarray(np.float32(1) / depth[::STEP, ::STEP])
