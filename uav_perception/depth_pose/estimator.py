@@ -68,7 +68,7 @@ class DepthPose:
         self.mask = MotionMask(config.motion_contrast, mask_net)
         self._moving: Bool | None = None  # the newest mask
         self._parallax = Parallax()
-        self.wants_mask, self.wants_flow = config.motion_mask, config.flow
+        self.wants_mask, self.wants_flow, self.wants_parallax = config.motion_mask, config.flow, config.parallax
         self._worker = ThreadPoolExecutor(1, "depth")  # the one thread that runs the depth network
         self._camera: CameraModel | None = None
         self._last_ns: int | None = None  # stamp of the last frame that was used
@@ -120,7 +120,7 @@ class DepthPose:
         if jumped:
             self._path.jumped()
         self.last_grey, shown = resized(gray, small_camera.width_px, small_camera.height_px), depth_run
-        if depth_run is not None and self.config.parallax:  # for others: the mask would miss what it has made to fit
+        if depth_run is not None and self.wants_parallax:  # for others: the mask would miss what it has made to fit
             shown = self._parallax(frame.stamp_ns, self.last_grey, depth_run, small_camera, self.last_ground,
                                    self._moving)
         depth = _depth_record(frame.stamp_ns, shown, depth_valid, self.scale.metres_per_unit, small_camera)

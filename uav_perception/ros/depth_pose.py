@@ -65,7 +65,7 @@ class DepthPoseNode(StageNode):
         from ..depth_pose.estimator import make_depth_pose
 
         config = self.parameters.read(DepthPoseConfig)
-        self._transforms, self._wants_mask = config.tf, config.motion_mask
+        self._transforms, self._wants_mask, self._wants_parallax = config.tf, config.motion_mask, config.parallax
         self._estimator = make_depth_pose(config)
         self.engine = getattr(self._estimator, "engine_info", None)
 
@@ -77,6 +77,8 @@ class DepthPoseNode(StageNode):
         start_ns = time.perf_counter_ns()
         height = self._height
         fresh = height is not None and abs(frame.stamp_ns - height[0]) < HEIGHT_VALID_NS
+        dense = (self._depth, self._relative, self._points, self._obstacles, self._flow)
+        self._estimator.wants_parallax = self._wants_parallax and any(t.get_subscription_count() for t in dense)
         self._estimator.wants_flow = self._flow.get_subscription_count() > 0
         asked = self._mask.get_subscription_count() > 0
         self._estimator.wants_mask = self._wants_mask and (asked or self.bus is not None)
