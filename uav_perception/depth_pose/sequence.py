@@ -25,6 +25,7 @@ from .structure import measured_points
 from .terrain import Terrain
 
 STRETCH, OVERLAP = 40, 12  # frames adjusted together, and how many of them are settled already
+PASSES = 2  # of setting depth right: flow is surer of what is nearly right already
 TURN_MAX_RAD = 0.9  # a stretch ends when the camera has turned by this
 
 
@@ -175,9 +176,10 @@ def depth_of(sightings: list[Sighting], k: int, camera: CameraModel, reach: floa
                        reach=reach)
         h, w = s.grey.shape
         small = scaled_camera(camera, w, h)
-        drawn = np.asarray(np.float32(1) / cv2.resize(inverse, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
-        views = [view for side in (-1, 1) for view in best(_views(sightings, k, side), drawn, small)]
-        depth = corrected(drawn, s.grey, views, small, s.ground, s.moving)
+        depth = np.asarray(np.float32(1) / cv2.resize(inverse, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
+        views = [view for side in (-1, 1) for view in best(_views(sightings, k, side), depth, small)]
+        for _ in range(PASSES):
+            depth = corrected(depth, s.grey, views, small, s.ground, s.moving)
         if s.disparity is None:
             depth = np.where(supported(uv, w, h), depth, np.nan)
     return _sized(depth, camera)
