@@ -82,6 +82,8 @@ def corrected(depth: F32, grey: U8, views: Sequence[View], camera: CameraModel, 
             lies on it hardly changes, and nothing is set below it.
         moving: (H, W) of any size, what moves by itself, if known: it stays as it is.
     """
+    if not views:
+        return depth
     h, w = grey.shape
     told, weight = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
     for view in views:
