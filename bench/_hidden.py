@@ -20,6 +20,7 @@ from uav_perception.track.camera_motion import CameraMotion, mapped
 
 F64 = NDArray[np.float64]
 HIDDEN, SEEN = 0.1, 0.7  # visibilities
+WHOLE = 0.9  # one from which on nothing hides a target: from there to hidden and back at once nothing covers it
 MIN_PX = 12  # size of the smallest target
 LEAD_S, AFTER_S = 1.5, 2.0
 MIN_S, MAX_S = 1.0, 3.2  # of the occlusions
@@ -82,11 +83,12 @@ def bag_cases(path: Path, min_s: float = MIN_S) -> Iterator[Case]:
 
 
 def _gaps(visibility: F64, t: F64, min_s: float) -> Iterator[tuple[int, int]]:
-    """(first hidden, first seen again) frames of full occlusions that last ``min_s`` to 3 s."""
+    """(first hidden, first seen again) frames of full occlusions that last ``min_s`` to 3 s. What is gone and there again
+    at a stroke was put elsewhere: at the end of its road a vehicle begins it anew."""
     hidden = np.concatenate([[False], visibility <= HIDDEN, [False]])
     edges = np.flatnonzero(np.diff(hidden.astype(int)))
     for a, b in edges.reshape(-1, 2).tolist():
-        if a > 0 and b < len(t) and min_s <= t[b] - t[a] <= MAX_S:
+        if a > 0 and b < len(t) and min_s <= t[b] - t[a] <= MAX_S and min(visibility[a - 1], visibility[b]) < WHOLE:
             yield a, b
 
 

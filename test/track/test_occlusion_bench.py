@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench._hidden import HIDDEN, MAX_S, MIN_S, Footage, drawn_cases
+from bench._hidden import HIDDEN, MAX_S, MIN_S, Footage, _gaps, drawn_cases
 
 RNG = np.random.default_rng(1)
 
@@ -27,3 +27,12 @@ def test_a_drawn_cover_hides_the_target_for_as_long_as_is_said():
         for image, (x1, y1, x2, y2), share in zip(case.images, case.box.astype(int), case.visibility, strict=True):
             red = (image[y1:y2, x1:x2] == (20, 20, 240)).all(axis=2).mean()
             assert abs(red - share) < 0.15
+
+
+def test_what_is_put_elsewhere_at_a_stroke_is_no_occlusion():
+    t = np.arange(80) / 20
+    slid = np.concatenate([np.ones(20), [0.6], np.zeros(30), np.ones(29)])
+    assert list(_gaps(slid, t, MIN_S)) == [(21, 51)]
+    assert list(_gaps(slid[::-1], t, MIN_S)) == [(29, 59)]
+    put = np.concatenate([np.ones(20), np.zeros(30), np.ones(30)])
+    assert list(_gaps(put, t, MIN_S)) == []
