@@ -1,8 +1,7 @@
 """Depth and ego-motion: speed of the stage by parts, and accuracy beside ORB + essential matrix on posed sequences.
 
-Speed is measured on pictures of 128 x 416 px of a rendered street, as in flight and with the mask network asked as well,
-once it has earlier pictures to compare with. A sequence is a
-folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see
+Speed is measured on pictures of 128 x 416 px of a rendered street, as in flight, with depth not set right by parallax,
+and with the mask network asked as well, once it has earlier pictures to compare with. A sequence is a folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see
 the same pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
 ``--flights N`` renders N flights (extra `sim`) of places that no training has seen and measures depth, metres, drift and
 the mask of moving things as in flight, with the mask by threshold, and the drift of the peer, whose steps are given their
@@ -55,6 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"--frames {args.frames}", f"more than {SETTLED}, in which there is no mask yet", "give more")
     frames = street(args.frames)
     result: dict[str, Any] = {"speed_128x416": speed(frames, mask_network=False),
+                              "speed_128x416_without_parallax": speed(frames, mask_network=False, parallax=False),
                               "speed_128x416_with_mask_network": speed(frames, mask_network=True)}
     if args.images is not None:
         if not args.camera or not args.truth:
@@ -92,9 +92,9 @@ def street(count: int) -> list[Frame]:
     return frames
 
 
-def speed(frames: list[Frame], mask_network: bool) -> dict[str, Any]:
+def speed(frames: list[Frame], mask_network: bool, parallax: bool = True) -> dict[str, Any]:
     """Frames a second of the whole stage, and the part of preprocessing; of the frames in which there is a mask."""
-    stage = make_depth_pose(DepthPoseConfig())
+    stage = make_depth_pose(DepthPoseConfig(parallax=parallax))
     stage.mask.careful = mask_network
     wall, cpu = [], []
     for frame in frames:

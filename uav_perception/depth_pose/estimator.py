@@ -18,7 +18,7 @@ from ..config import DepthPoseConfig
 from ..engine import Engine, EngineInfo
 from ..engine.own import own_engine
 from ..engine.select import open_engine
-from ..geometry import BODY_FROM_OPTICAL, se3, se3_exp, so3_exp
+from ..geometry import BODY_FROM_OPTICAL, backproject, se3, se3_exp, so3_exp
 from ..records import (
     F32,
     F64,
@@ -212,7 +212,7 @@ class DepthPose:
         if height_agl_m is None and not self.config.expect_level:
             return None
         known = (rho > 0) & (sigma < 0.15 * rho)
-        points = np.column_stack([xy, np.ones(len(xy))])[known] / rho[known, None]
+        points = backproject(xy[known], 1 / rho[known], np.eye(3))
         return fit_ground(points, self._up, tilt_max_rad=np.radians(self.config.ground_tilt_max_deg))
 
     def told(self, ground: Plane | None, camera: CameraModel) -> F64 | None:

@@ -1,11 +1,11 @@
 """Dense depth: a network's shape of the scene, laid through the sparse points that odometry has measured.
 
-The points give the shape its contrast and its unit; where it then lies near the plane that most points lie on, it is
-that plane, up to the horizon. What the points still disagree by is drawn out smoothly around them (normalised
-convolution, Knutsson and Westin 1993): over the ground from points on it, over what stands there from the others, so
-that a tree nearer than drawn does not pull the road behind it along. Network and points are each other's witness: a few
-points that contradict the shape are things that move or matches that are wrong, many that agree with each other are
-something it has not seen.
+The points give the shape its contrast and its unit; where it then lies near the ground, or else the plane that most
+points lie on, it is that plane, up to the horizon. What the points still disagree by is drawn out smoothly around them
+(normalised convolution, Knutsson and Westin 1993): over the ground from points on it, over what stands there from the
+others, so that a tree nearer than drawn does not pull the road behind it along. Network and points are each other's
+witness: a few points that contradict the shape are things that move or matches that are wrong, many that agree with
+each other are something it has not seen.
 Without a network the plane is the shape.
 """
 

@@ -93,14 +93,15 @@ def corrected(depth: F32, grey: U8, views: Sequence[View], camera: CameraModel, 
     if moving is not None:
         rests = np.float32(1) - _around(moving, h, w)
         told, weight = told * rests, weight * rests
-    told, weight = _mean(told), _mean(weight)
-    if ground is None:
-        return np.asarray(depth * np.exp(-told / (weight + np.float32(DRAWN**-2))), np.float32)
-    log_rho = -np.log(depth)
-    plane = np.log(np.maximum(plane_inverse(ground, h, w), np.float32(1e-6)))
-    level = near_ground(log_rho, plane)
-    change = told / (weight + level * np.float32(LEVEL**-2) + (1 - level) * np.float32(DRAWN**-2))
-    return np.asarray(depth * np.exp(-np.maximum(change, np.minimum(plane - log_rho, 0))), np.float32)
+    belief, lowest = np.full((h, w), DRAWN**-2, np.float32), np.full((h, w), -np.inf, np.float32)
+    if ground is not None:
+        log_rho = -np.log(depth)
+        plane = np.log(np.maximum(plane_inverse(ground, h, w), np.float32(1e-6)))
+        level = near_ground(log_rho, plane)
+        belief = level * np.float32(LEVEL**-2) + (1 - level) * belief
+        lowest = np.minimum(plane - log_rho, 0)
+    change = np.maximum(_mean(told) / (_mean(weight) + belief), lowest)
+    return np.asarray(depth * np.exp(-change), np.float32)
 
 
 def _off(rho: F32, grey: U8, view: View, camera: CameraModel) -> tuple[F32, F32]:

@@ -158,8 +158,7 @@ def lay_out(sightings: list[Sighting], stage: DepthPose, camera: CameraModel) ->
             run = s.run
         if ground is None or s.world_from_camera is None:
             continue
-        x, y, rho, sigma = s.points.T
-        terrain.add(s.point_ids, np.column_stack([x, y]), rho, sigma, ground, s.world_from_camera)
+        terrain.add(s.point_ids, s.points[:, :2], s.points[:, 2], s.points[:, 3], ground, s.world_from_camera)
         if s.metres_per_unit is not None and height is not None and 0 < height < np.inf:
             s.metres_per_unit = height / terrain.height(ground, s.world_from_camera)
 
@@ -201,7 +200,7 @@ def _views(sightings: list[Sighting], k: int, side: int) -> list[View]:
     """Pictures of the run before (``side`` -1) or after (1) the ``k``-th: the next one, and others not long from it."""
     here = sightings[k]
     views, last_s = list[View](), 0.0
-    for s in sightings[k + side::side] if 0 <= k + side < len(sightings) else ():
+    for s in (sightings[j] for j in range(k + side, len(sightings) if side > 0 else -1, side)):
         away_s = abs(s.stamp_ns - here.stamp_ns) / 1e9
         if s.run != here.run or (views and away_s > OLDEST_S):
             break

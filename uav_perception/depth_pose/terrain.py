@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..geometry import backproject
 from ..records import F64
 from .features import I64
 from .scale import NEAR, Plane
@@ -35,7 +36,7 @@ class Terrain:
         """Keep which points lie on ``plane``: ``ids`` (N,), ``xy`` (N, 2) normalised, inverse depth ``rho`` (N,) and
         its standard deviation ``sigma`` (N,); a point seen again replaces itself."""
         known = (rho > 0) & (sigma < SURE * rho)
-        points = np.column_stack([xy, np.ones(len(xy))])[known] / rho[known, None]
+        points = backproject(xy[known], 1 / rho[known], np.eye(3))
         above = points @ plane.normal + plane.height
         away = np.linalg.norm(points + plane.height * plane.normal, axis=1)
         lies = (np.abs(above) < NEAR * plane.height) & (away < FAR * plane.height)
