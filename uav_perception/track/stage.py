@@ -25,7 +25,8 @@ from ..config import LsartConfig, TrackerConfig
 from ..errors import InputError
 from ..geometry import box_iou
 from ..records import F32, F64, Detections, Frame, TargetStatus, Track, TrackState
-from . import Ahead, TargetTracker, appearance, kalman
+from . import Ahead, TargetTracker, appearance, kalman, selection
+from .budget import Budget
 from .camera_motion import NO_FLOW, CameraStep, CornerFlow, Flow, MotionHistory, camera_step
 from .corroboration import Corroboration
 from .fit import Fit, near_border
@@ -51,8 +52,12 @@ class Tracker:
         self._tracks: tuple[Track, ...] = ()
         self._corroboration = Corroboration(config.lock_iou)
         self._fit = Fit(config.lock_iou, config.relock_looks)
-        self._load_ms = 0.0
-        self.shed = 0  # level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well
+        self._budget = Budget(config.budget_ms)
+
+    @property
+    def shed(self) -> int:
+        """Level of degradation: 0 all, 1 no appearance, 2 coarser camera motion as well."""
+        return self._budget.shed
 
     @property
     def target(self) -> TargetStatus:
@@ -93,38 +98,29 @@ class Tracker:
         self._relock(frame, tracks)
         self._show_whole(frame, carried)
         self._tracks = self._with_lock(tracks)
-        if self._c.auto_lock and self._lock.track_id is None:
-            self._lock_best()
-        self._keep_budget((time.perf_counter_ns() - started) / 1e6)
+        best = selection.surest(self._tracks) if self._c.auto_lock and self._lock.track_id is None else None
+        if best is not None:
+            self._lock_track(best)
+        self._budget.took((time.perf_counter_ns() - started) / 1e6)
         return self._tracks
 
     def lock_id(self, track_id: int) -> None:
-        track = next((t for t in self._tracks if t.id == track_id), None)
-        if track is None or track.state is TrackState.LOST:
-            known = ", ".join(str(t.id) for t in self._tracks if t.state is not TrackState.LOST) or "none"
-            raise InputError(f"track id {track_id}", f"a track of the newest frame ({known})", "lock by box or point")
-        self._begin(self._intake.newest(), track.xyxy_px, track.id, track.class_id)
+        self._lock_track(selection.by_id(self._tracks, track_id))
 
     def lock_box(self, box_xyxy_px: ArrayLike) -> None:
         frame = self._intake.newest()
         box = checked_start_box(box_xyxy_px, frame)
-        track = self._track_at(box)
+        track = selection.by_box(self._tracks, box, self._c.lock_iou)
         if track is not None:
             self._begin(frame, box, track.id, track.class_id)
         else:
             self._begin(frame, box, self._many.new_id(), -1)
 
     def lock_point(self, x_px: float, y_px: float) -> None:
-        frame = self._intake.newest()
-        h, w = frame.image.shape[:2]
-        if not (0 <= x_px < w and 0 <= y_px < h):
-            raise InputError(f"lock point ({x_px}, {y_px})", f"a point inside the {w}x{h} px image", "point again")
-        under = [t for t in self._tracks if t.state is not TrackState.LOST
-                 and t.xyxy_px[0] <= x_px <= t.xyxy_px[2] and t.xyxy_px[1] <= y_px <= t.xyxy_px[3]]
-        if not under:
-            raise InputError(f"lock point ({x_px:.6g}, {y_px:.6g})", "a track under the point", "lock by box instead")
-        smallest = min(under, key=lambda t: float(np.prod(t.xyxy_px[2:] - t.xyxy_px[:2])))
-        self._begin(frame, smallest.xyxy_px, smallest.id, smallest.class_id)
+        self._lock_track(selection.by_point(self._tracks, x_px, y_px, _size_px(self._intake.newest())))
+
+    def _lock_track(self, track: Track) -> None:
+        self._begin(self._intake.newest(), track.xyxy_px, track.id, track.class_id)
 
     def _begin(self, frame: Frame, box_xyxy_px: ArrayLike, track_id: int, class_id: int) -> None:
         self._lock.start(frame, box_xyxy_px, track_id, class_id)
@@ -281,30 +277,6 @@ class Tracker:
         if same is not None:
             locked = replace(locked, class_id=same.class_id, velocity_px_s=same.velocity_px_s)
         return (*(t for t in tracks if t.id != locked.id), locked)
-
-    def _lock_best(self) -> None:
-        """Lock the surest confirmed track, if there is one."""
-        tracked = [t for t in self._tracks if t.state is TrackState.TRACKED]
-        if tracked:
-            self.lock_id(max(tracked, key=lambda t: t.score).id)
-
-    def _track_at(self, box: F64) -> Track | None:
-        """The track that covers a drawn box best, if any covers it well."""
-        live = [t for t in self._tracks if t.state is not TrackState.LOST]
-        if not live:
-            return None
-        iou = box_iou(box, np.stack([t.xyxy_px for t in live]))[0]
-        return live[int(np.argmax(iou))] if iou.max() >= self._c.lock_iou else None
-
-    def _keep_budget(self, took_ms: float) -> None:
-        """Shed work when frames take too long, take it back when there is room (twice as much, to not flutter)."""
-        if self._c.budget_ms <= 0:
-            return
-        self._load_ms += 0.2 * (took_ms - self._load_ms)
-        if self._load_ms > self._c.budget_ms and self.shed < 2:
-            self.shed, self._load_ms = self.shed + 1, 0.75 * self._c.budget_ms
-        elif self._load_ms < 0.5 * self._c.budget_ms and self.shed > 0:
-            self.shed, self._load_ms = self.shed - 1, 0.75 * self._c.budget_ms
 
     def _described(self, frame: Frame, detections: Detections) -> F32 | None:
         """(N, D) how they look in their own frame."""
