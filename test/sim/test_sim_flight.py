@@ -160,6 +160,12 @@ def test_every_place_renders(name: str) -> None:
     assert frame.depth.valid.mean() > 0.5 and frame.frame.image.std() > 3
 
 
+def test_as_many_people_come_as_are_asked_for() -> None:
+    few, many = (Flight("plaza", FlightOptions(width_px=64, height_px=48, seed=1, walkers=n)) for n in (0, 300))
+    assert not [a for a in few.crowd.actors if a.kind == "person"]
+    assert len([a for a in many.crowd.actors if a.kind == "person"]) >= 300
+
+
 def test_people_are_hot_in_thermal() -> None:
     hot = next(iter(Flight("plaza", FlightOptions(width_px=320, height_px=240, seed=1, thermal=True, noise=0.0))))
     person = np.isin(hot.id_mask, hot.object_id[hot.class_id == 0])
@@ -175,6 +181,7 @@ def test_people_are_hot_in_thermal() -> None:
         ({"altitude_m": 500.0}, "altitude"),
         ({"trajectory": "loop"}, "trajectory"),
         ({"width_px": 4}, "width"),
+        ({"walkers": -1}, "walkers"),
     ],
 )
 def test_bad_options_are_named(values: dict[str, float], named: str) -> None:

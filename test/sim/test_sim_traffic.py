@@ -48,6 +48,20 @@ def test_followers_never_touch_and_wait_at_red(seed: int) -> None:
     assert all(a.speed_m_s <= 1.05 * a.wish_m_s + 1e-6 for a in crowd.actors)
 
 
+def test_who_stays_halts_at_the_end_of_the_road_and_others_behind_it() -> None:
+    crowd = Crowd(_road(None), np.random.default_rng(3), Density(traffic_per_km=60))
+    first = max((a for a in crowd.actors if a.along_m < 300), key=lambda a: a.along_m)
+    first.stays = True
+    before, speed_m_s = first.along_m, first.speed_m_s
+    for _ in range(800):
+        crowd.step(0.05)
+        assert 0 <= first.along_m - before <= 0.05 * 20  # it is put nowhere else
+        assert first.speed_m_s - speed_m_s > -0.05 * 7.1  # and brakes as a car can
+        before, speed_m_s = first.along_m, first.speed_m_s
+    assert first.speed_m_s < 0.1 and 390 < before + first.length_m / 2 < 399
+    assert _bumper_gaps(crowd).min() > 0
+
+
 @pytest.mark.parametrize("kind", sorted(set(CLASS_OF) - {"person"}))
 def test_vehicles_have_the_size_of_their_kind(kind: str) -> None:
     length = {"car": (3.2, 6.0), "van": (4.5, 7.0), "truck": (5.5, 17.5), "bus": (8.5, 18.6)}.get(kind, (1.6, 2.4))

@@ -6,7 +6,7 @@ microscopic simulations", Phys. Rev. E 62 (2000), eqs. 2 and 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ CLASS_NAMES = ("person", "car", "truck", "bus", "two-wheeler")
 CLASS_OF = {"person": 0, "car": 1, "van": 1, "truck": 2, "bus": 3, "two-wheeler": 4, "parked two-wheeler": 4}
 VARIANTS = {"person": 12, "car": 40, "van": 10, "truck": 14, "bus": 8, "two-wheeler": 12, "parked two-wheeler": 12}
 STRIDE_M, PHASES, LIGHT_S = 1.4, 8, 9.0
+SEES_M = 45  # how far ahead a driver looks
 _BUILD: dict[str, Callable[[np.random.Generator], Mesh]] = {
     "car": vehicles.car,
     "van": vehicles.van,
@@ -60,6 +61,7 @@ class Actor:
     side_m: float = 0.0
     still: tuple[float, float, float] = (0.0, 0.0, 0.0)
     headway_s: float = 1.4
+    stays: bool = False  # halts at the end of its way, where another leaves the place
 
     @property
     def length_m(self) -> float:
@@ -213,10 +215,9 @@ class Crowd:
         green = int(self.time_s / LIGHT_S) % 2
         for k, a in enumerate(drivers):
             gap, closing = self._ahead(a, k, spots)
-            stop = a.route.stop_m if a.route is not None else None
-            if stop is not None and a.route is not None and a.route.group != green and stop - a.along_m > 0:
+            for stop in self._halts(a, green):
                 to_line = stop - a.along_m - a.length_m / 2
-                if to_line < gap and to_line > -1:
+                if -1 < to_line < gap:
                     gap, closing = max(to_line, 0.1), a.speed_m_s
             wanted = 2.0 + max(0.0, a.speed_m_s * a.headway_s + a.speed_m_s * closing / (2 * np.sqrt(1.5 * 2.5)))
             pull = 1.5 * (1 - (a.speed_m_s / max(a.wish_m_s, 0.5)) ** 4 - (wanted / max(gap, 0.5)) ** 2)
@@ -226,19 +227,30 @@ class Crowd:
                 continue
             a.along_m += a.speed_m_s * dt_s
             end = len(a.path) - 1.001
-            if a.route is not None and a.along_m > end:
+            if 0 <= a.along_m <= end:
+                continue
+            if a.route is not None and not a.stays:
                 a.along_m = 0.0  # leaves the place at one end, another enters at the other
-            elif a.route is None and not 0 <= a.along_m <= end:
-                a.along_m, a.speed_m_s = float(np.clip(a.along_m, 0, end)), -a.speed_m_s
+            else:
+                a.along_m, a.speed_m_s = float(np.clip(a.along_m, 0, end)), 0.0 if a.stays else -a.speed_m_s
         self.time_s += dt_s
+
+    @staticmethod
+    def _halts(actor: Actor, green: int) -> Iterator[float]:
+        """Where on its way, in metres along it, this driver must halt."""
+        stop = actor.route.stop_m if actor.route is not None else None
+        if stop is not None and actor.route is not None and actor.route.group != green and stop > actor.along_m:
+            yield stop
+        if actor.stays and actor.path is not None and len(actor.path) - actor.along_m < SEES_M:
+            yield len(actor.path) - 1.0
 
     @staticmethod
     def _ahead(actor: Actor, k: int, spots: F64) -> tuple[float, float]:
         """Free way and closing speed to the nearest vehicle on this driver's path within 45 m."""
-        near = np.flatnonzero((np.abs(spots[:, :2] - spots[k, :2]).max(1) < 45) & (np.arange(len(spots)) != k))
+        near = np.flatnonzero((np.abs(spots[:, :2] - spots[k, :2]).max(1) < SEES_M) & (np.arange(len(spots)) != k))
         assert actor.path is not None
         i = int(actor.along_m)
-        way = actor.path[i + 1 : i + 46 : 2]
+        way = actor.path[i + 1 : i + 1 + SEES_M : 2]
         if len(near) == 0 or len(way) == 0:
             return 1e3, 0.0
         apart = np.linalg.norm(spots[near, None, :2] - way[None], axis=2)

@@ -64,7 +64,8 @@ SCENES: dict[str, SceneSpec] = {
 
 @dataclass(frozen=True)
 class FlightOptions:
-    """How a scene is filmed; None = as the scene says. ``exposure_s`` blurs, ``readout_s`` > 0 is a rolling shutter."""
+    """How a scene is filmed, and how many walk there; None = as the scene says. ``exposure_s`` blurs, ``readout_s`` > 0
+    is a rolling shutter."""
 
     width_px: int = 640
     height_px: int = 480
@@ -79,6 +80,7 @@ class FlightOptions:
     readout_s: float = 0.0
     noise: float = 0.008
     haze_m: float | None = None
+    walkers: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -93,6 +95,7 @@ class FlightOptions:
             ("altitude", self.altitude_m, 3, 150),
             ("look-down", self.look_down_deg, 15, 90),
             ("haze", self.haze_m, 10, 1e6),
+            ("walkers", self.walkers, 0, 2000),
         ):
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} {value}", f"{low} to {high}", "correct the argument")
@@ -160,7 +163,8 @@ class Flight:
         self.thermal = spec.thermal if o.thermal is None else o.thermal
         rng = np.random.default_rng([o.seed, 81])
         self.place = _place(spec.place, o.seed)
-        self.crowd = Crowd(self.place, np.random.default_rng([o.seed, 83]), spec.density, self.thermal)
+        density = spec.density if o.walkers is None else replace(spec.density, walkers=o.walkers)
+        self.crowd = Crowd(self.place, np.random.default_rng([o.seed, 83]), density, self.thermal)
         self.renderer = Renderer(self.place.world)
         light = random_light(rng)
         light = replace(light, haze_m=o.haze_m or max(light.haze_m, 900.0))
@@ -171,6 +175,8 @@ class Flight:
         for _ in range(40):  # let the traffic find its pace
             self.crowd.step(0.1)
         self.target = self._choose_target()
+        if self.target is not None:
+            self.target.stays = True  # else the camera would go with it from one end of its road to the other at once
         focus = self.place.focus if self.target is None else np.array(self.target.place()[:2])
         heading = rng.uniform(0, 2 * np.pi) if self.target is None else self.target.place()[2] + rng.uniform(-0.5, 0.5)
         if (o.trajectory or spec.trajectory) == "survey":
