@@ -3,7 +3,8 @@
 Earlier pictures are warped to the present view by depth and camera motion. Something that moved differs from all of
 them: where it is now, each shows another part of the scene. Where it has been, the newest of them agrees. What of it
 still moves against the newest is told apart from wrong depth, which shifts things along one line only. A small network
-(``engines/uav_mask``) draws the outline from all this; without it, a threshold on the differences does.
+(``engines/uav_mask``) draws the outline from all this, and what it said of the frames before counts, too; without it,
+a threshold on the differences does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..engine import Engine
 from ..errors import ModelError
 from ..records import F32, F64, U8, Bool, CameraModel
 from .past import Past
+from .persistence import Persistence, quick_flow
 from .products import cells, source_pixels
 
 LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
@@ -65,6 +67,7 @@ class MotionMask:
         self._contrast, self._network = contrast, network
         self.careful = True  # ask the network; False: the threshold, which costs next to nothing
         self._past = Past[U8](STORE_S, 1.5 * LAGS_S[-1])
+        self._persistence = Persistence()
 
     @property
     def asks_network(self) -> bool:
@@ -73,6 +76,7 @@ class MotionMask:
 
     def reset(self) -> None:
         self._past.reset()
+        self._persistence.reset()
 
     def move(self, cur_from_prev: F64) -> None:
         """The camera moved: (4, 4) in run units."""
@@ -91,7 +95,8 @@ class MotionMask:
         if not earlier:
             return None
         if self._network is not None and self.careful:
-            evidence = self._network.evidence(channels(image, soft, earlier, depth, camera).astype(np.float32))
+            said = self._network.evidence(channels(image, soft, earlier, depth, camera).astype(np.float32))
+            evidence = self._persistence(stamp_ns, soft, said)
         else:
             outside = [_most(_outside(soft, there), nothing)
                        for there, nothing, _ in (_warped(*past, depth, camera) for past in earlier)]
@@ -169,10 +174,7 @@ def residual_motion(image: U8, there: U8, nothing: Bool, line_px: tuple[F32, F32
     across it, which no depth explains. Where depth hardly shifts anything, all motion counts as across.
 
     ``line_px``: x and y (H, W) by which things shift that are nearer by ``NEARER``."""
-    grey, grey_there = (cv2.cvtColor(np.asarray(picture), cv2.COLOR_BGR2GRAY) for picture in (image, there))
-    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    dense.setFinestScale(1)  # patches of 8 of half the pixels: small movers
-    flow = np.asarray(dense.calc(grey, grey_there, np.empty(0, np.float32)), np.float32)
+    flow = quick_flow(image, there)
     flow[nothing] = 0
     x, y = line_px
     size = np.maximum(np.hypot(x, y), np.float32(1e-6))
