@@ -31,6 +31,7 @@ class Case:
     """Frames from before to after one occlusion, with the truth of the target (row per frame) and of the others."""
 
     name: str
+    hidden: tuple[int, int]  # first and last frame of it
     stamps_ns: list[int]
     images: list[Any]
     box: F64  # (T, 4)
@@ -73,13 +74,21 @@ def bag_cases(path: Path, min_s: float = MIN_S) -> Iterator[Case]:
             continue
         for a, b in _gaps(visibility, t, min_s):
             inside = (boxes[a:b, :2] > 0).all() and (boxes[a:b, 2:] < [width, height]).all()
-            lead, tail = np.searchsorted(t, t[a] - LEAD_S), min(len(t), int(np.searchsorted(t, t[b] + AFTER_S)))
+            lead = int(np.searchsorted(t, t[a] - LEAD_S))
+            tail = _shown_until(visibility[:int(np.searchsorted(t, t[b] + AFTER_S))], b)
             if not inside or not known[lead:lead + 3].all() or not known[tail - 3:tail].all():
                 continue
-            part = slice(int(lead), tail)
+            part = slice(lead, tail)
             others = [_others(s, target) for s in seen[part]]
-            yield Case(f"{path.stem}/{target}@{a}", stamps[part], [d() for d in images[part]], boxes[part],
-                       visibility[part], others)
+            yield Case(f"{path.stem}/{target}@{a}", (a - lead, b - 1 - lead), stamps[part],
+                       [d() for d in images[part]], boxes[part], visibility[part], others)
+
+
+def _shown_until(visibility: F64, again: int) -> int:
+    """The end of what is seen of a target that comes out from frame ``again`` on: before it is hidden anew, if it is."""
+    shown = again + np.flatnonzero(visibility[again:] > SEEN)
+    anew = [k for k in np.flatnonzero(visibility <= HIDDEN) if len(shown) and k > shown[0]]
+    return 1 + int(shown[shown < anew[0]][-1]) if anew else len(visibility)
 
 
 def _gaps(visibility: F64, t: F64, min_s: float) -> Iterator[tuple[int, int]]:
@@ -168,7 +177,8 @@ def drawn_cases(footage: Footage) -> Iterator[Case]:
             before = np.array(seen[start:first])
             if min(*seen[start:start + 3], *seen[end - 3:end]) > 0.95 and (before > HIDDEN).all():
                 part, whole = slice(start, end), slice(lead + start, lead + end)
-                yield Case(f"{footage.name}{'=' if bridge else '~'}{lead + first}", footage.stamps_ns[whole],
+                yield Case(f"{footage.name}{'=' if bridge else '~'}{lead + first}",
+                           (first - start, again - 1 - start), footage.stamps_ns[whole],
                            drawn[part], footage.box[whole], np.array(seen[part]), others[part])
 
 

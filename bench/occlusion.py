@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench._hidden import HIDDEN, MIN_S, SEEN, Case, bag_cases, bag_footage, drawn_cases, folder_footage
+from bench._hidden import MIN_S, SEEN, Case, bag_cases, bag_footage, drawn_cases, folder_footage
 from uav_perception.config import DetectorConfig, LsartConfig, TrackerConfig
 from uav_perception.detect.detector import EngineDetector, make_detector
 from uav_perception.errors import InputError
@@ -109,8 +109,7 @@ def own_detector() -> EngineDetector:
 def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
     """One case with one target tracker: when was the occlusion reported, was the target found again, and as what."""
     stage = make_tracker(TrackerConfig(target_tracker=target_tracker), LsartConfig())
-    hidden = np.flatnonzero(case.visibility <= HIDDEN)
-    first, last = int(hidden[0]), int(hidden[-1])
+    first, last = case.hidden
     states, ious = [], []
     locked_id, off = None, None
     for k, (stamp_ns, image) in enumerate(zip(case.stamps_ns, case.images, strict=True)):
