@@ -47,7 +47,7 @@ def test_a_sample_differs_where_the_square_is_and_where_it_was() -> None:
     now = np.flatnonzero(moving[row] > 127)
     assert could[row, now[2]] == 255 and not could[:row - h // 4].any()
     assert abs(now[0] - 340 * w / 640) <= 1 and abs(len(now) - 60 * w / 640) <= 1
-    inside, ground = seen[3:9:2, row, now[4]:now[-4]], seen[3:9:2, row - h // 4, 40:-40]
+    inside, ground = seen[5:9:2, row, now[4]:now[-4]], seen[3:9:2, row - h // 4, 40:-40]  # it laps over the newest
     assert inside.min() > 80 and np.median(ground) < 20
     assert (seen[3:9:2, row, :now[0] - 4].min(axis=0) < 40).all()  # where it was, not every picture differs
     assert not counts[:round(40 * h / 480) - 1].any() and counts[round(40 * h / 480) + 1:].min() == 255
@@ -68,6 +68,26 @@ def test_a_small_thing_is_shown_as_often_as_a_large_one() -> None:
     pixels = found[:, 0].sum((1, 2))
     small, large = int(((pixels > 0) & (pixels <= 100)).sum()), int((pixels > 100).sum())
     assert 25 <= small <= 60 and 25 <= large <= 75
+
+
+def test_pictures_with_more_movers_are_drawn_more_often_but_each_mover_less() -> None:
+    truth = [np.zeros((3, 480, 640), np.uint8) for _ in range(2)]
+    for k in range(35):  # the square root of 1 + 35 is 6 times that of 1 + 0
+        truth[1][0, 20 + 12 * k:26 + 12 * k, 300:306] = 255
+    some = Data([np.full((CHANNELS, 480, 640), 255 * k, np.uint8) for k in range(2)], truth)
+    seen, _ = some.crops(210, np.random.default_rng(0))
+    crowded = int((seen[:, 4].mean((1, 2)) > 100).sum())
+    assert 165 <= crowded <= 195  # 6 of 7
+
+
+def test_going_on_keeps_the_normalisation_as_it_was() -> None:
+    some = data()
+    for start, kept in (("", False), ("uav_mask.onnx", True)):
+        trainer = Trainer(Plan("", start=start, batch=2, warmup=0, steps=3))
+        before = [b.clone() for b in trainer.model.buffers()]
+        trainer.step(some)
+        same = all(bool((a == b).all()) for a, b in zip(before, trainer.model.buffers(), strict=True))
+        assert same is kept
 
 
 def test_steps_lower_the_loss_and_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:

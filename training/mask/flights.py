@@ -18,6 +18,8 @@ from uav_perception.sim.flight import SCENES, Flight, FlightOptions
 FPS = 20.0
 EVERY = 4  # frames of the flight from picture to picture
 PICTURES = 9  # of one flight
+WALKED = ("street", "junction", "park", "plaza", "low-oblique", "night")  # scenes to which more people come
+CROWD = 6.0  # up to so many times as many
 FIRST_SEED = 100  # of the places; measurements use seeds from 870 on
 
 
@@ -42,7 +44,8 @@ class Clip:
 
 
 def render(index: int) -> Clip:
-    """Flight number ``index``: scenes in turn, each over a place of its own; every other one filmed otherwise."""
+    """Flight number ``index``: scenes in turn, each over a place of its own; every other one filmed otherwise, and more
+    people in some, for walkers are small and hard to outline."""
     rng = np.random.default_rng([index, 97])
     name = list(SCENES)[index % len(SCENES)]
     spec = SCENES[name]
@@ -53,8 +56,11 @@ def render(index: int) -> Clip:
             seed=FIRST_SEED + index, fps=FPS, altitude_m=altitude_m,
             look_down_deg=float(np.clip(spec.look_down_deg + rng.uniform(-15, 15), 15, 90)),
             fov_deg=float(rng.uniform(50, 80)), noise=float(rng.uniform(0.004, 0.02)))
+    first = int(rng.integers(1, 60))
+    if name in WALKED:
+        options = replace(options, walkers=round(spec.density.walkers * rng.uniform(1, CROWD)))
     flight = Flight(name, options)
-    frames = flight.frames(int(rng.integers(1, 60)), EVERY)
+    frames = flight.frames(first, EVERY)
     shots = [next(frames) for _ in range(PICTURES)]
     return Clip(np.stack([s.frame.image for s in shots]),
                 np.stack([np.where(s.depth.valid, s.depth.depth, 0).astype(np.float16) for s in shots]),

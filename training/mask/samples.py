@@ -13,7 +13,7 @@ from uav_perception.sim.flight import MOVES_M_S, RESTS_M_S
 
 from .flights import EVERY, FPS, Clip
 
-WIDTHS_PX = (416, 640)  # least and most, of the pictures compared
+WIDTHS_PX = (416, 640)  # least and most, of the pictures compared; every other one is of the most, as in flight
 AGES = ((1, 2), (3,), (5, 6))  # of the pictures compared with, in pictures of the clip: about LAGS_S
 FIRST = max(AGES[-1])  # picture that has them all
 TURN_DEG, SHIFT = 0.03, 0.01  # errors of the motion: rotation, and translation as a share of its length
@@ -26,7 +26,8 @@ def sample(clip: Clip, k: int, rng: np.random.Generator) -> tuple[U8, U8]:
     share that could, and the share of which it is said whether it does."""
     height, width = clip.images.shape[1:3]
     camera = CameraModel(clip.K, np.zeros(5), width, height)
-    width_px = 8 * int(rng.integers(WIDTHS_PX[0] // 8, WIDTHS_PX[1] // 8 + 1))
+    least, most = WIDTHS_PX
+    width_px = most if rng.random() < 0.5 else 8 * int(rng.integers(least // 8, most // 8 + 1))
     small = scaled_camera(camera, width_px, round(height * width_px / width))
     size = (small.width_px, small.height_px)
 

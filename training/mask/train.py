@@ -62,11 +62,17 @@ class Data:
         return [np.asarray(cv2.connectedComponentsWithStats((truth[0] > 127).astype(np.uint8))[3][1:])
                 for truth in self.truth]
 
+    @cached_property
+    def _shares(self) -> F64:
+        """How often each sample is drawn from: more often where more things move, but less so for each of them."""
+        weights = np.sqrt([1 + len(middles) for middles in self._middles])
+        return np.asarray(weights / weights.sum())
+
     def crops(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Channels (count, C, *CROP) and shares 0..1 (count, 3, *CROP), mirrored and of changed contrast and colour at
         random."""
         seen, truth = [], []
-        for k in rng.integers(len(self.seen), size=count):
+        for k in rng.choice(len(self.seen), count, p=self._shares):
             h, w = self.truth[k].shape[1:]
             top, left = rng.integers(h - CROP[0] + 1), rng.integers(w - CROP[1] + 1)
             middles = self._middles[k]
@@ -123,6 +129,7 @@ class Trainer(Run[MaskNet]):
     def step(self, data: Data) -> float:
         """One update; returns the loss."""
         seen, truth = data.crops(self.plan.batch, np.random.default_rng([self.plan.seed, 1, self.step_index]))
+        self.model.train(not self.plan.start)  # what goes on is normalised as before: few crops are unlike pictures
         return self.descend(loss(self.model.both(seen.contiguous(memory_format=torch.channels_last)), truth))
 
 
