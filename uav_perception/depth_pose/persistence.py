@@ -44,7 +44,8 @@ def _carried(image: U8, before: U8, said: F32) -> tuple[F32, F32]:
     flow, (h, w) = quick_flow(image, before), said.shape
     x, y = flow[..., 0] + np.arange(w, dtype=np.float32), flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
     carried, there = (cv2.remap(was, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for was in (said, before))
-    off = cv2.absdiff(image, np.asarray(there, np.uint8)).max(axis=2).astype(np.float32)
+    b, g, r = cv2.split(cv2.absdiff(image, np.asarray(there, np.uint8)))
+    off = np.asarray(cv2.max(cv2.max(b, g), r), np.float32)
     return np.asarray(carried, np.float32), np.exp(-np.square(off / np.float32(FITS)))
 
 
