@@ -128,7 +128,8 @@ def fly(case: Case, target_tracker: str, look: Look) -> dict[str, Any]:
     after = [k for k in range(last + 1, len(states)) if case.visibility[k] > SEEN]
     end = states[-1] == "LOCKED"
     width, height = case.box[first][2:] - case.box[first][:2]
-    return {"name": case.name, "hidden_frames": last - first + 1, "target_px": round(float(np.sqrt(width * height)), 1),
+    return {"name": case.name, "hidden_frames": last - first + 1, "frames_after": len(states) - 1 - last,
+            "target_px": round(float(np.sqrt(width * height)), 1),
             "report_frames": (quiet[0] - first if quiet else 10**6),
             "locked_while_hidden": sum(states[k] == "LOCKED" for k in range(first + REPORT_FRAMES, last + 1)),
             "tracked_before": bool(states[first - 1] == "LOCKED" or max(ious[3:first], default=0) > 0.5),
