@@ -87,8 +87,9 @@ def bag_cases(path: Path, min_s: float = MIN_S) -> Iterator[Case]:
 def _shown_until(visibility: F64, again: int) -> int:
     """The end of what is seen of a target that comes out from frame ``again`` on: before it is hidden anew, if it is."""
     shown = again + np.flatnonzero(visibility[again:] > SEEN)
-    anew = [k for k in np.flatnonzero(visibility <= HIDDEN) if len(shown) and k > shown[0]]
-    return 1 + int(shown[shown < anew[0]][-1]) if anew else len(visibility)
+    hidden = np.flatnonzero(visibility <= HIDDEN)
+    anew = hidden[hidden > shown[0]] if len(shown) else shown
+    return 1 + int(shown[shown < anew[0]][-1]) if len(anew) else len(visibility)
 
 
 def _gaps(visibility: F64, t: F64, min_s: float) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,9 @@
 """Depth and ego-motion: speed of the stage by parts, and accuracy beside ORB + essential matrix on posed sequences.
 
 Speed is measured on pictures of 128 x 416 px of a rendered street, as in flight, with depth not set right by parallax,
-and with the mask network asked as well, once it has earlier pictures to compare with. A sequence is a folder of images with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see
-the same pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
+and with the mask network asked as well, once it has earlier pictures to compare with. A sequence is a folder of images
+with ``--camera`` and ``--truth`` (TUM text, KITTI 3x4 or 4x4 rows, camera to world); both methods see the same
+pictures: ours as in flight and smoothed afterwards, the peer matches ORB features frame by frame (MAGSAC).
 ``--flights N`` renders N flights (extra `sim`) of places that no training has seen and measures depth, metres, drift and
 the mask of moving things as in flight, with the mask by threshold, and the drift of the peer, whose steps are given their
 true lengths.
@@ -33,7 +34,8 @@ from uav_perception.records import CameraModel, Frame
 F64 = NDArray[np.float64]
 SIZE = (416, 128)
 SETTLED = 42  # frames at 30 Hz until the mask has all its earlier pictures
-FLIGHTS = ("street", "town", "low-oblique", "roundabout", "plaza", "survey-high", "junction")
+FLIGHTS = ("street", "town", "low-oblique", "roundabout", "plaza", "survey-high", "junction",
+           "park", "night", "parking", "avenue", "underpass", "field")
 SEED = 920  # of the rendered flights; training/ uses other places
 
 

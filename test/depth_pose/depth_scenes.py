@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from training.depth.scenes import Box, Scene, make_texture, render
 from uav_perception.geometry import BODY_FROM_OPTICAL, se3, se3_inverse, so3_exp
-from uav_perception.records import F32, F64, U8, CameraModel, Frame
+from uav_perception.records import F32, F64, U8, Bool, CameraModel, Frame
 
 WIDTH, HEIGHT = 256, 192
 CAMERA = CameraModel(np.array([[200.0, 0, 127.5], [0, 200.0, 95.5], [0, 0, 1]]), np.zeros(5), WIDTH, HEIGHT)
@@ -62,3 +63,18 @@ def over_ground(seed: int = 4) -> Scene:
 
 def with_image(frame: Frame, image: U8, stamp_ns: int | None = None) -> Frame:
     return Frame(frame.seq, frame.stamp_ns if stamp_ns is None else stamp_ns, image, frame.camera)
+
+
+def _texture(seed: int, shape: tuple[int, int]) -> U8:
+    noise = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2.0) * 2.0 - 128).clip(0, 255).astype(np.uint8)
+
+
+PASSED, _THING = _texture(1, (96, 128)), _texture(2, (24, 32))
+
+
+def passing(x: int) -> tuple[U8, Bool]:
+    """A thing whose left edge is at column ``x`` goes over the ground ``PASSED``: the picture, and where it is."""
+    image, moves = PASSED.copy(), np.zeros(PASSED.shape[:2], bool)
+    image[40:64, x:x + 32], moves[40:64, x:x + 32] = _THING, True
+    return image, moves

@@ -5,25 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from depth_scenes import PASSED, passing
 
-from uav_perception.depth_pose.persistence import Persistence, quick_flow
-from uav_perception.records import F32, U8, Bool
+from uav_perception.depth_pose.persistence import Persistence
+from uav_perception.records import F32, Bool
 
 FRAME_NS = 50_000_000
-
-
-def _texture(seed: int, shape: tuple[int, int]) -> U8:
-    noise = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
-    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2.0) * 2.0 - 128).clip(0, 255).astype(np.uint8)
-
-
-GROUND, THING = _texture(1, (96, 128)), _texture(2, (24, 32))
-
-
-def _picture(x: int) -> tuple[U8, Bool]:
-    image, moves = GROUND.copy(), np.zeros(GROUND.shape[:2], bool)
-    image[40:64, x:x + 32], moves[40:64, x:x + 32] = THING, True
-    return image, moves
 
 
 def _unsure(moves: Bool, rng: np.random.Generator) -> F32:
@@ -38,7 +25,7 @@ def _right(evidence: F32, moves: Bool) -> float:
 def test_what_is_unsure_in_each_frame_is_surer_over_time() -> None:
     rng, persistence, alone, together = np.random.default_rng(3), Persistence(), [], []
     for k in range(15):
-        image, moves = _picture(10 + 4 * k)
+        image, moves = passing(10 + 4 * k)
         evidence = _unsure(moves, rng)
         alone.append(_right(evidence, moves))
         together.append(_right(persistence(k * FRAME_NS, image, evidence), moves))
@@ -48,16 +35,16 @@ def test_what_is_unsure_in_each_frame_is_surer_over_time() -> None:
 def test_what_is_no_longer_there_is_forgotten_at_once() -> None:
     persistence = Persistence()
     for k in range(6):
-        image, moves = _picture(40)
+        image, moves = passing(40)
         persistence(k * FRAME_NS, image, np.where(moves, 6.0, -6.0).astype(np.float32))
     nothing = np.full(moves.shape, -2.0, np.float32)
-    gone = cv2.add(GROUND, 60)  # another light: nothing fits what was
+    gone = cv2.add(PASSED, 60)  # another light: nothing fits what was
     assert (persistence(6 * FRAME_NS, gone, nothing) < 0).all()
 
 
 @pytest.mark.parametrize("then", ["reset", "late", "back", "size"])
 def test_nothing_is_carried_over_a_break(then: str) -> None:
-    persistence, (image, moves) = Persistence(), _picture(40)
+    persistence, (image, moves) = Persistence(), passing(40)
     for k in range(4):
         persistence(k * FRAME_NS, image, np.where(moves, 6.0, -6.0).astype(np.float32))
     if then == "reset":
@@ -70,16 +57,7 @@ def test_nothing_is_carried_over_a_break(then: str) -> None:
 
 
 def test_evidence_is_not_overwritten_and_nothing_is_surer_than_certain() -> None:
-    image, moves = _picture(40)
+    image, moves = passing(40)
     evidence = np.where(moves, 100.0, -100.0).astype(np.float32)
     said = Persistence()(0, image, evidence)
     assert np.abs(said).max() == 8.0 and np.abs(evidence).max() == 100.0
-
-
-def test_flow_is_that_of_the_thing_on_it_and_none_beside_it() -> None:
-    (now, moves), (before, _) = _picture(46), _picture(43)
-    flow = quick_flow(now, before)
-    inside = cv2.erode(moves.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-    outside = cv2.dilate(moves.astype(np.uint8), np.ones((25, 25), np.uint8)) == 0
-    np.testing.assert_allclose(np.median(flow[inside], axis=0), [-3, 0], atol=0.3)
-    np.testing.assert_allclose(np.median(flow[outside], axis=0), [0, 0], atol=0.1)

@@ -18,8 +18,9 @@ import numpy as np
 from ..engine import Engine
 from ..errors import ModelError
 from ..records import F32, F64, U8, Bool, CameraModel
+from .compare import dense_flow, most
 from .past import Past
-from .persistence import Persistence, quick_flow
+from .persistence import Persistence
 from .products import cells, source_pixels
 
 LAGS_S = (0.3, 0.65, 1.25)  # ages of the pictures compared with
@@ -174,7 +175,8 @@ def residual_motion(image: U8, there: U8, nothing: Bool, line_px: tuple[F32, F32
     across it, which no depth explains. Where depth hardly shifts anything, all motion counts as across.
 
     ``line_px``: x and y (H, W) by which things shift that are nearer by ``NEARER``."""
-    flow = quick_flow(image, there)
+    grey, grey_there = (cv2.cvtColor(np.asarray(picture), cv2.COLOR_BGR2GRAY) for picture in (image, there))
+    flow = dense_flow(np.asarray(grey), np.asarray(grey_there))
     flow[nothing] = 0
     x, y = line_px
     size = np.maximum(np.hypot(x, y), np.float32(1e-6))
@@ -201,7 +203,6 @@ def _outside(image: U8, there: U8) -> U8:
 
 def _most(difference: Any, nothing: Bool) -> U8:
     """(H, W) the most of the three colours; 0 where there is ``nothing`` to compare with."""
-    b, g, r = cv2.split(difference)
-    most = np.asarray(cv2.max(cv2.max(b, g), r), np.uint8)
-    most[nothing] = 0
-    return most
+    found = most(difference)
+    found[nothing] = 0
+    return found

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..records import F32, F64, U8, Bool, CameraModel
+from .compare import dense_flow, displaced
 from .features import match_brightness
 from .fusion import near_ground, plane_inverse
 from .motion_mask import grown
@@ -110,16 +111,11 @@ def _off(rho: F32, grey: U8, view: View, camera: CameraModel) -> tuple[F32, F32]
     u, v = source_pixels(rho, camera, view.from_cur)
     x, y = depth_line(rho, u, v, camera, view.from_cur)
     there = cv2.remap(match_brightness(view.grey, grey), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    dense.setFinestScale(0)
-    dense.setPatchStride(6)
-    dense.setGradientDescentIterations(5)
-    flow = np.asarray(dense.calc(grey, np.asarray(there), np.empty(0, np.float32)), np.float32)
+    flow = dense_flow(grey, np.asarray(there), finest_scale=0, patch_stride=6, iterations=5)
     size = np.maximum(cv2.magnitude(x, y), np.float32(1e-6))
     x, y = x / size, y / size
     along, aside = flow[..., 0] * x + flow[..., 1] * y, flow[..., 1] * x - flow[..., 0] * y
-    across, down = np.arange(w, dtype=np.float32)[None], np.arange(h, dtype=np.float32)[:, None]
-    fits = cv2.remap(there, across + along * x, down + along * y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    fits, = displaced(along * x, along * y, there)
     before, after = (_mean(cv2.absdiff(grey, np.asarray(seen)).astype(np.float32)) for seen in (there, fits))
     slope_x, slope_y = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125)
     texture = _mean(np.abs(slope_x * x + slope_y * y))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..records import F32, U8
+from .compare import dense_flow, displaced, most
 
 SETTLES_S = 0.22  # in which what was said before loses all but 1/e of its weight
 LONGEST_S = 0.3  # from frame to frame: after more, flow is guesswork
@@ -41,18 +42,8 @@ class Persistence:
 
 def _carried(image: U8, before: U8, said: F32) -> tuple[F32, F32]:
     """``said`` (H, W) of the picture ``before``, where it is in ``image``; and 0..1 how well that fits."""
-    flow, (h, w) = quick_flow(image, before), said.shape
-    x, y = flow[..., 0] + np.arange(w, dtype=np.float32), flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
-    carried, there = (cv2.remap(was, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for was in (said, before))
-    b, g, r = cv2.split(cv2.absdiff(image, np.asarray(there, np.uint8)))
-    off = np.asarray(cv2.max(cv2.max(b, g), r), np.float32)
+    grey, grey_before = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (image, before))
+    flow = dense_flow(np.asarray(grey), np.asarray(grey_before))
+    carried, there = displaced(flow[..., 0], flow[..., 1], said, before)
+    off = most(cv2.absdiff(image, there)).astype(np.float32)
     return np.asarray(carried, np.float32), np.exp(-np.square(off / np.float32(FITS)))
-
-
-def quick_flow(image: U8, other: U8) -> F32:
-    """(H, W, 2) px from ``image`` (H, W, 3) to where ``other`` shows the same (DIS, Kroeger et al., ECCV 2016), by
-    patches of 8 of half the pixels: movers may be small."""
-    grey, grey_other = (cv2.cvtColor(np.asarray(picture), cv2.COLOR_BGR2GRAY) for picture in (image, other))
-    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    dense.setFinestScale(1)
-    return np.asarray(dense.calc(grey, grey_other, np.empty(0, np.float32)), np.float32)

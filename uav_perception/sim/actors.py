@@ -238,9 +238,9 @@ class Crowd:
     @staticmethod
     def _halts(actor: Actor, green: int) -> Iterator[float]:
         """Where on its way, in metres along it, this driver must halt."""
-        stop = actor.route.stop_m if actor.route is not None else None
-        if stop is not None and actor.route is not None and actor.route.group != green and stop > actor.along_m:
-            yield stop
+        route = actor.route
+        if route is not None and route.stop_m is not None and route.group != green and route.stop_m > actor.along_m:
+            yield route.stop_m
         if actor.stays and actor.path is not None and len(actor.path) - actor.along_m < SEES_M:
             yield len(actor.path) - 1.0
 
