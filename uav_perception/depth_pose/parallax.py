@@ -112,7 +112,7 @@ def _off(rho: F32, grey: U8, view: View, camera: CameraModel) -> tuple[F32, F32]
     x, y = depth_line(rho, u, v, camera, view.from_cur)
     there = cv2.remap(match_brightness(view.grey, grey), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     flow = dense_flow(grey, np.asarray(there), finest_scale=0, patch_stride=6, iterations=5)
-    size = np.maximum(cv2.magnitude(x, y), np.float32(1e-6))
+    size = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-6))  # cv2.magnitude differs by where arrays lie in memory
     x, y = x / size, y / size
     along, aside = flow[..., 0] * x + flow[..., 1] * y, flow[..., 1] * x - flow[..., 0] * y
     fits, = displaced(along * x, along * y, there)
